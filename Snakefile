@@ -1,0 +1,41 @@
+# Every job of every table, derived from an experiment file.
+#
+#   snakemake results/table2.csv                              the default experiment's table
+#   snakemake --config experiment=sample results/table2.csv   another experiment's
+#   snakemake -np results/table2.csv                          what would run, and how
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+# Used with `--sdm apptainer` only; containers/README.md says how to build it.
+container: "containers/kd.sif"
+
+
+# A GPU belongs to one job: the limit holds per machine, not for a whole cluster.
+resource_scopes:
+    gpu="local",
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/models.smk"
+include: "rules/teacher.smk"
+include: "rules/distill.smk"
+include: "rules/evaluate.smk"
+include: "rules/tables.smk"
+
+
+localrules:
+    all,
+    headline,
+
+
+rule all:
+    default_target: True
+    input:
+        expand("results/{table}.csv", table=SELECTED.tables),
+
+
+onerror:
+    repeat_refusals(log)

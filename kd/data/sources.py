@@ -1,0 +1,186 @@
+"""Rows from where an experiment says they come from: the micro world, files, or the hub.
+
+Files and hub datasets are read by `datasets`; a field map says which of their fields
+(dotted for nested ones, `answers.text`) fills which field of a row.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kd.data import micro
+from kd.data.rows import Row, parse_rows, write_rows
+from kd.errors import DataError
+from kd.experiment.schema import SPLITS, FieldMap, FilesDataset, HubDataset, MicroDataset
+from kd.experiment.stages import DataSpec
+from kd.provenance.manifest import StageRecord
+
+_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+
+
+def source_files(dataset: FilesDataset, root: Path) -> dict[str, Path]:
+    """The dataset's file of each split."""
+    return {split: root / path for split, path in dataset.paths.items()}
+
+
+def build_dataset(spec: DataSpec, root: Path, out: Path) -> None:
+    """Stage `data`: write one parquet file per split, and the manifest, into `out`.
+
+    Raises:
+        DataError: a missing file, or a malformed or duplicate row, named by its number.
+    """
+    files = source_files(spec.dataset, root) if isinstance(spec.dataset, FilesDataset) else {}
+    for split, path in files.items():
+        if not path.is_file():
+            raise DataError(
+                f"{path}: no such file (split '{split}' of dataset '{spec.name}'). "
+                "Give the folder that holds it: --config data_root=FOLDER."
+            )
+    record = StageRecord("data", spec, files, ("kd.data.sources",))
+    splits = _rows(spec, files)
+    _refuse_shared_ids(spec.name, splits)
+    for split, rows in splits.items():
+        write_rows(rows, out / f"{split}.parquet")
+    record.write(
+        *(out / f"{split}.parquet" for split in splits),
+        notes={"rows": {split: len(rows) for split, rows in splits.items()}},
+    )
+
+
+def _rows(spec: DataSpec, files: Mapping[str, Path]) -> dict[str, list[Row]]:
+    dataset = spec.dataset
+    if isinstance(dataset, MicroDataset):
+        return _generate(dataset, spec)
+    if isinstance(dataset, FilesDataset):
+        loaded = {split: (str(files[split]), _read_file(files[split])) for split in SPLITS}
+    else:
+        loaded = {
+            split: (f"{dataset.repo} ({split})", _read_hub(dataset, split)) for split in SPLITS
+        }
+    sizes = dataset.splits.model_dump() if dataset.splits else {}
+    return {
+        split: parse_rows(_mapped(records[: sizes.get(split)], dataset, where), where)
+        for split, (where, records) in loaded.items()
+    }
+
+
+def _generate(dataset: MicroDataset, spec: DataSpec) -> dict[str, list[Row]]:
+    world = dataset.world or spec.name
+    sizes = {split: size for split, size in dataset.splits.model_dump().items() if size}
+    return {
+        split: parse_rows(
+            [row.model_dump() for row in micro.generate(world, split, size, spec.seed)],
+            f"micro world '{world}', {split}",
+        )
+        for split, size in sizes.items()
+    }
+
+
+def _read_file(path: Path) -> list[dict[str, Any]]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    kind = _FORMATS.get(path.suffix)
+    if kind is None:
+        raise DataError(f"{path}: unknown format. Use one of {', '.join(sorted(_FORMATS))}.")
+    if kind == "json":
+        _check_json_lines(path)
+    with TemporaryDirectory() as cache:
+        try:
+            loaded = load_dataset(kind, data_files=str(path), split="train", cache_dir=cache)
+            return [dict(record) for record in loaded]
+        except (DatasetGenerationError, ValueError, OSError) as error:
+            cause = " ".join(str(error.__cause__ or error).split())
+            raise DataError(f"{path}: cannot be read as {kind} rows ({cause}).") from None
+
+
+def _check_json_lines(path: Path) -> None:
+    """Name the first line that is no JSON object, or whose fields change type."""
+    types: dict[str, str] = {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if lines and lines[0].lstrip().startswith("["):
+        raise DataError(f"{path}: holds one JSON list. Write one JSON object per line instead.")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, row {number}: not valid JSON ({error}). Mend it.") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{path}, row {number}: must be a JSON object.")
+        for field, value in record.items():
+            kind = type(value).__name__
+            if value is not None and types.setdefault(field, kind) != kind:
+                raise DataError(
+                    f"{path}, row {number}: '{field}' is of type {kind}, in earlier rows "
+                    f"{types[field]}. Use one type."
+                )
+
+
+def _read_hub(dataset: HubDataset, split: str) -> list[dict[str, Any]]:
+    from datasets import load_dataset
+
+    try:
+        loaded = load_dataset(
+            dataset.repo,
+            dataset.config,
+            split=dataset.hub_splits[split],  # type: ignore[index]
+            revision=dataset.revision,
+        )
+    except (OSError, ValueError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"dataset '{dataset.repo}' at revision '{dataset.revision}' cannot be loaded "
+            f"({cause}). Check the name and revision, or fetch it where there is network."
+        ) from None
+    return [dict(record) for record in loaded]
+
+
+def _pick(record: Mapping[str, Any], path: str) -> Any:
+    value: Any = record
+    for part in path.split("."):
+        value = value[part]
+    return value
+
+
+def _mapped(
+    records: Sequence[Mapping[str, Any]], dataset: FilesDataset | HubDataset, where: str
+) -> list[dict[str, Any]]:
+    fields: FieldMap = dataset.fields
+    mapped = []
+    for number, record in enumerate(records, start=1):
+        try:
+            mapped.append(_as_row(record, fields, dataset.task))
+        except (KeyError, TypeError):
+            wanted = ", ".join(str(field) for field in fields.model_dump().values() if field)
+            raise DataError(
+                f"{where}, row {number}: has the fields {', '.join(sorted(record))}, but "
+                f"{wanted} are wanted. Map them with 'fields' in the experiment."
+            ) from None
+    return mapped
+
+
+def _as_row(record: Mapping[str, Any], fields: FieldMap, task: str) -> dict[str, Any]:
+    answers = _pick(record, fields.answers)
+    return {
+        "id": str(_pick(record, fields.id)),
+        "task": task,
+        "title": _pick(record, fields.title) or "" if fields.title else "",
+        "context": _pick(record, fields.context),
+        "question": _pick(record, fields.question) or "" if fields.question else "",
+        "answers": [answers] if isinstance(answers, str) else list(answers),
+    }
+
+
+def _refuse_shared_ids(name: str, splits: Mapping[str, Sequence[Row]]) -> None:
+    home: dict[str, str] = {}
+    for split, rows in splits.items():
+        for row in rows:
+            if home.setdefault(row.id, split) != split:
+                raise DataError(
+                    f"dataset '{name}': id '{row.id}' stands in both {home[row.id]} and {split}. "
+                    "A row may be in one split only."
+                )

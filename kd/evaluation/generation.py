@@ -1,0 +1,205 @@
+"""Greedy generation in batches, the same for teachers and students.
+
+Prompts are encoded by `kd.models.encoding`, as in training. Decoders are padded on the
+left, encoders on the right, and a mask hides the padding, so that an answer does not
+depend on the batch it was generated in (beyond float rounding).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
+
+from kd.data.prompts import answer_text
+from kd.errors import DataError
+from kd.evaluation.predictions import FinishReason
+from kd.experiment.schema import Generation
+from kd.models.encoding import context_length, encode_prompt
+from kd.progress import Advance
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One answer. `token_ids` includes the token that ended it, and no padding."""
+
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    settings: Generation,
+    progress: Advance | None = None,
+    *,
+    ids: Sequence[str] | None = None,
+) -> list[Generated]:
+    """Answer each prompt greedily; results are in the order of `prompts`.
+
+    An answer ends at EOS (the tokenizer's), at the first newline after some text, or after
+    `settings.max_new_tokens` tokens. The model is left in evaluation mode.
+
+    Args:
+        model: a decoder or an encoder-decoder.
+        tokenizer: the model's own.
+        prompts: texts as `kd.data.prompts.build_prompt` makes them.
+        settings: batch size and longest answer.
+        progress: called with the number of prompts answered so far.
+        ids: the rows' ids, for error messages.
+
+    Raises:
+        DataError: a prompt leaves no room for an answer in the model's context.
+    """
+    encoded = [encode_prompt(tokenizer, prompt, _has_encoder(model)) for prompt in prompts]
+    _refuse_long(encoded, prompt_limit(model, tokenizer, settings), ids)
+    model.train(False)
+    endings = _Endings.of(model, tokenizer)
+    # Longest first: what does not fit in memory fails at once, and padding is least.
+    order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
+    results: dict[int, Generated] = {}
+    for start in range(0, len(order), settings.batch_size):
+        batch = order[start : start + settings.batch_size]
+        rows = _generate_batch(model, [encoded[index] for index in batch], endings, settings)
+        for index, row in zip(batch, rows, strict=True):
+            token_ids, reason = endings.cut(row)
+            text = str(tokenizer.decode(token_ids, skip_special_tokens=True))
+            results[index] = Generated(answer_text(text), token_ids, reason)
+        if progress is not None:
+            progress(len(results), "")
+    return [results[index] for index in range(len(order))]
+
+
+def prompt_limit(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Generation
+) -> int:
+    """Most tokens of a prompt: in a decoder, the context also has to hold the answer."""
+    context = context_length(model, tokenizer)
+    return context if _has_encoder(model) else context - settings.max_new_tokens
+
+
+def _has_encoder(model: PreTrainedModel) -> bool:
+    return bool(model.config.is_encoder_decoder)
+
+
+def _refuse_long(encoded: Sequence[list[int]], limit: int, ids: Sequence[str] | None) -> None:
+    for index, tokens in enumerate(encoded):
+        if len(tokens) > limit:
+            name = f"Row {index + 1}" if ids is None else f"Row {index + 1} ('{ids[index]}')"
+            raise DataError(
+                f"{name}: its prompt has {len(tokens)} tokens, but the model has room for {limit} "
+                "before the answer. Shorten or remove the row, or lower 'shots' or "
+                "'generation.max_new_tokens'."
+            )
+
+
+@dataclass(frozen=True)
+class _Endings:
+    """Which tokens end an answer. The tables are boolean, of shape [vocabulary]."""
+
+    eos: int
+    pad: int
+    newline: torch.Tensor  # its text holds a newline
+    text: torch.Tensor  # its text is not blank
+    text_then_newline: torch.Tensor  # ends an answer even as its first token
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "_Endings":
+        pieces = tokenizer.batch_decode(
+            [[token] for token in range(len(tokenizer))], skip_special_tokens=True
+        )
+        # Models may have more outputs than the tokenizer has tokens; these are blank.
+        pieces += [""] * (model.config.vocab_size - len(pieces))
+
+        def table(holds: Callable[[str], bool]) -> torch.Tensor:
+            return torch.tensor([holds(piece) for piece in pieces], device=model.device)
+
+        eos = tokenizer.eos_token_id
+        return cls(
+            eos=eos,
+            pad=eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+            newline=table(lambda piece: "\n" in piece),
+            text=table(lambda piece: bool(piece.strip())),
+            text_then_newline=table(lambda piece: "\n" in piece.lstrip()),
+        )
+
+    def ended(self, last: torch.Tensor, has_text: torch.Tensor) -> torch.Tensor:
+        """Whether the tokens `last` [B] end their answers; `has_text` [B]: text came before."""
+        return (has_text & self.newline[last]) | self.text_then_newline[last]
+
+    def cut(self, row: torch.Tensor) -> tuple[list[int], FinishReason]:
+        """The generated `row` [T] up to the token that ended it, and why it ended."""
+        text_so_far = self.text[row].long().cumsum(0)
+        has_text = (text_so_far - self.text[row].long()) > 0
+        is_eos = row == self.eos
+        stops = (is_eos | self.ended(row, has_text)).nonzero()
+        if len(stops) == 0:
+            return row.tolist(), "length"
+        last = int(stops[0])
+        return row[: last + 1].tolist(), "eos" if is_eos[last] else "newline"
+
+
+class _AnswerEnd(StoppingCriteria):
+    """Ends each row of a batch at its first newline after some text."""
+
+    def __init__(self, endings: _Endings, rows: int) -> None:
+        self._endings = endings
+        self._has_text = torch.zeros(rows, dtype=torch.bool, device=endings.text.device)
+
+    def __call__(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object
+    ) -> torch.Tensor:
+        last = input_ids[:, -1]
+        ended = self._endings.ended(last, self._has_text)
+        self._has_text |= self._endings.text[last]
+        return ended
+
+
+@torch.inference_mode()
+def _generate_batch(
+    model: PreTrainedModel, prompts: Sequence[list[int]], endings: _Endings, settings: Generation
+) -> torch.Tensor:
+    """New tokens [B, T], padded on the right once a row has ended."""
+    inputs, mask = _pad(prompts, endings.pad, left=not _has_encoder(model))
+    output: torch.Tensor = model.generate(  # type: ignore[operator]
+        inputs.to(model.device),
+        attention_mask=mask.to(model.device),
+        generation_config=_greedy(model, endings, settings),
+        stopping_criteria=StoppingCriteriaList([_AnswerEnd(endings, len(prompts))]),
+    )
+    # A decoder repeats the prompt; an encoder-decoder begins with its start token.
+    return output[:, 1 if _has_encoder(model) else inputs.shape[1] :]
+
+
+def _pad(prompts: Sequence[list[int]], pad: int, *, left: bool) -> tuple[torch.Tensor, ...]:
+    """Token ids and attention mask, both [B, longest prompt]."""
+    width = max(len(prompt) for prompt in prompts)
+    inputs = torch.full((len(prompts), width), pad)
+    mask = torch.zeros_like(inputs)
+    for row, prompt in enumerate(prompts):
+        place = slice(width - len(prompt), None) if left else slice(0, len(prompt))
+        inputs[row, place] = torch.tensor(prompt)
+        mask[row, place] = 1
+    return inputs, mask
+
+
+def _greedy(model: PreTrainedModel, endings: _Endings, settings: Generation) -> GenerationConfig:
+    # Everything that could change the greedy choice is set, since `generate` takes what is
+    # left open from the model's own generation_config.json.
+    return GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=settings.max_new_tokens,
+        min_length=0,
+        do_sample=False,
+        num_beams=1,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        pad_token_id=endings.pad,
+        eos_token_id=endings.eos,
+        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
+    )

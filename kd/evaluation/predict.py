@@ -1,0 +1,39 @@
+"""Stage `predict`: a model's greedy answers to the test rows of a dataset.
+
+The same stage serves distilled students (no shots), native students and teachers (few-shot).
+A test row that does not fit the model's context is refused, never dropped: a score over fewer
+rows would be another score.
+"""
+
+from pathlib import Path
+
+from kd.data.prompts import build_prompt, choose_shots
+from kd.data.rows import read_rows
+from kd.evaluation.generation import generate
+from kd.evaluation.predictions import predictions_of, write_predictions
+from kd.experiment.stages import PredictSpec
+from kd.models.loading import load_model
+from kd.progress import progress
+from kd.provenance.manifest import StageRecord
+
+
+def predict(spec: PredictSpec, model_path: Path, data: Path, out: Path) -> None:
+    """Answer the test rows of the folder `data` into the parquet file `out`.
+
+    Raises:
+        DataError: a prompt is longer than the model's context allows.
+    """
+    inputs = {"model": model_path, "test": data / "test.parquet"}
+    if spec.shots:
+        inputs["train"] = data / "train.parquet"
+    record = StageRecord("predict", spec, inputs, ("kd.evaluation.predict",))
+    model, tokenizer = load_model(model_path)
+    rows = read_rows(inputs["test"])
+    shots = choose_shots(read_rows(inputs["train"]), spec.shots, spec.seed) if spec.shots else []
+    prompts = [build_prompt(row, shots) for row in rows]
+    with progress(f"predictions on {spec.dataset}", len(rows)) as advance:
+        answers = generate(
+            model, tokenizer, prompts, spec.generation, advance, ids=[row.id for row in rows]
+        )
+    write_predictions(predictions_of(rows, prompts, answers), out)
+    record.write(out, notes={"rows": len(rows), "shots": [row.id for row in shots]})

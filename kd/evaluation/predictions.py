@@ -1,0 +1,93 @@
+"""Predictions: what a model answered to each test row, and their parquet file."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kd.data.rows import Row
+from kd.errors import ArtifactError
+from kd.provenance.files import atomic_file
+
+if TYPE_CHECKING:
+    from kd.evaluation.generation import Generated
+
+FinishReason = Literal["newline", "eos", "length"]
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt_sha256", pa.string()),
+        ("prediction", pa.string()),
+        ("references", pa.list_(pa.string())),
+        ("finish_reason", pa.string()),
+        ("tokens", pa.int32()),
+    ]
+)
+
+
+class Prediction(BaseModel):
+    """One answer. `tokens` counts what was generated, the ending token included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    id: str
+    prompt_sha256: str
+    prediction: str
+    references: list[str] = Field(min_length=1)
+    finish_reason: FinishReason
+    tokens: int = Field(ge=0)
+
+
+def predictions_of(
+    rows: Sequence[Row], prompts: Sequence[str], generated: Sequence["Generated"]
+) -> list[Prediction]:
+    """Join each row with its prompt and the answer generated for it (all in the same order)."""
+    return [
+        Prediction(
+            id=row.id,
+            prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
+            prediction=answer.text,
+            references=row.answers,
+            finish_reason=answer.finish_reason,
+            tokens=len(answer.token_ids),
+        )
+        for row, prompt, answer in zip(rows, prompts, generated, strict=True)
+    ]
+
+
+def write_predictions(predictions: Sequence[Prediction], path: Path) -> None:
+    """Write `predictions` as parquet, atomically; the bytes depend on the values alone."""
+    records = [prediction.model_dump() for prediction in predictions]
+    with atomic_file(path) as staging:
+        pq.write_table(pa.Table.from_pylist(records, schema=SCHEMA), staging)
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read predictions that `write_predictions` wrote.
+
+    Raises:
+        ArtifactError: the file is missing, no parquet, or a row of it is malformed.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file. Run `kd predict` first.")
+    try:
+        records = pq.read_table(path).to_pylist()
+    except pa.ArrowInvalid:
+        raise ArtifactError(f"{path}: not a parquet file. Remove it and predict again.") from None
+    return [_parse(record, f"{path}, row {n}") for n, record in enumerate(records, start=1)]
+
+
+def _parse(record: dict[str, object], where: str) -> Prediction:
+    try:
+        return Prediction.model_validate(record)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise ArtifactError(
+            f"{where}: '{field}': {problem['msg']}. Predict again with `kd predict`."
+        ) from None

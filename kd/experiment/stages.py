@@ -1,0 +1,211 @@
+"""What each stage reads of the experiment: its specification, and nothing else.
+
+A specification is the unit of re-running. Editing a key that a stage does not read leaves
+its specification, and so its artifact, as they are.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from kd.errors import ExperimentError, nearest
+from kd.experiment.expansion import TableRow, table_methods, table_of, table_rows
+from kd.experiment.layout import Run
+from kd.experiment.schema import (
+    Dataset,
+    Evaluation,
+    Experiment,
+    Generation,
+    Logits,
+    Method,
+    MicroModel,
+    Name,
+    Natural,
+    Percent,
+    Score,
+    Strict,
+    Training,
+)
+
+AnySpec = TypeVar("AnySpec", bound=Strict)
+
+
+class DataSpec(Strict):
+    """Stage `data`: the rows of one dataset."""
+
+    name: Name
+    dataset: Dataset
+    seed: Natural
+
+
+class PretrainSpec(Strict):
+    """Stage `pretrain`: one micro model, from the rows of all datasets."""
+
+    name: Name
+    model: MicroModel
+    datasets: list[Name]
+
+
+class AnswerSpec(Strict):
+    """Stage `answer`: a teacher's synthetic text for the training and validation rows."""
+
+    dataset: Name
+    shots: Natural
+    seed: Natural
+    generation: Generation
+
+
+class ExtractSpec(Strict):
+    """Stage `extract`: a teacher's next-token distributions over its own answers."""
+
+    logits: Logits
+
+
+class DistillSpec(Strict):
+    """Stage `distill`: one student, one method, one seed."""
+
+    dataset: Name
+    method: Method
+    training: Training
+    fraction: Percent
+    seed: Natural
+
+
+class PredictSpec(Strict):
+    """Stage `predict`: greedy answers for the test rows."""
+
+    dataset: Name
+    shots: Natural
+    seed: Natural
+    generation: Generation
+
+
+class ScoreSpec(Strict):
+    """Stage `score`: metrics of predictions."""
+
+    evaluation: Evaluation
+
+
+class TableSpec(Strict):
+    """Stage `table`: which scores make which cell."""
+
+    experiment: Name
+    name: Name
+    title: str
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    methods: list[Name]
+    baseline: Name
+    metrics: dict[Name, Score]
+    seeds: list[Natural]
+    published: str | None
+
+
+def data_spec(experiment: Experiment, dataset: str) -> DataSpec:
+    """Specification of the rows of `dataset`."""
+    return DataSpec(name=dataset, dataset=experiment.datasets[dataset], seed=experiment.seed)
+
+
+def pretrain_spec(experiment: Experiment, name: str) -> PretrainSpec:
+    """Specification of a micro model. Its shots belong to its prompts, not to its making."""
+    model = (experiment.teachers | experiment.students)[name]
+    if not isinstance(model, MicroModel):
+        raise ExperimentError(
+            f"experiment '{experiment.name}': '{name}' has source '{model.source}', so there is "
+            "nothing to pretrain."
+        )
+    return PretrainSpec(
+        name=name, model=model.model_copy(update={"shots": 0}), datasets=list(experiment.datasets)
+    )
+
+
+def answer_spec(experiment: Experiment, teacher: str, dataset: str) -> AnswerSpec:
+    """Specification of a teacher's answers on `dataset`."""
+    return AnswerSpec(
+        dataset=dataset,
+        shots=experiment.teachers[teacher].shots_on(dataset),
+        seed=experiment.seed,
+        generation=experiment.generation,
+    )
+
+
+def extract_spec(experiment: Experiment) -> ExtractSpec:
+    """Specification of the stored teacher logits."""
+    return ExtractSpec(logits=experiment.logits)
+
+
+def distill_spec(experiment: Experiment, run: Run) -> DistillSpec:
+    """Specification of one run."""
+    return DistillSpec(
+        dataset=run.dataset,
+        method=experiment.methods[run.method],
+        training=experiment.training,
+        fraction=run.fraction,
+        seed=run.seed,
+    )
+
+
+def predict_spec(experiment: Experiment, dataset: str, shots: int) -> PredictSpec:
+    """Specification of predictions on `dataset`; a distilled student sees no shots."""
+    return PredictSpec(
+        dataset=dataset, shots=shots, seed=experiment.seed, generation=experiment.generation
+    )
+
+
+def score_spec(experiment: Experiment) -> ScoreSpec:
+    """Specification of the scores."""
+    return ScoreSpec(evaluation=experiment.evaluation)
+
+
+def _axes(row: TableRow) -> dict[str, Any]:
+    return {
+        "dataset": row.dataset,
+        "teacher": row.teacher,
+        "student": row.student,
+        "fraction": row.fraction,
+    }
+
+
+def table_spec(experiment: Experiment, name: str) -> TableSpec:
+    """Specification of a table: its lines, methods, seeds and each dataset's metric."""
+    table = table_of(experiment, name)
+    rows = table_rows(experiment, name)
+    datasets = dict.fromkeys(row.dataset for row in rows)
+    return TableSpec(
+        experiment=experiment.name,
+        name=name,
+        title=table.title,
+        columns=list(table.rows),
+        rows=[_axes(row) for row in rows],
+        methods=table_methods(experiment, table),
+        baseline=table.baseline,
+        metrics={dataset: experiment.datasets[dataset].metric for dataset in datasets},
+        seeds=experiment.seeds,
+        published=experiment.published,
+    )
+
+
+def parse_spec(kind: type[AnySpec], text: str) -> AnySpec:
+    """Read a specification given on a command line: JSON text, or a JSON or YAML file's path.
+
+    Raises:
+        ExperimentError: naming the key at fault.
+    """
+    where = "--spec"
+    if not text.lstrip().startswith("{"):
+        where = text
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except OSError:
+            raise ExperimentError(f"--spec {where}: no such file, and no JSON.") from None
+    try:
+        return kind.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ExperimentError(f"{where}: not valid JSON: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        hint = nearest(key, kind.model_fields) if problem["type"] == "extra_forbidden" else ""
+        raise ExperimentError(f"{where}: '{key}': {problem['msg']}. {hint}".strip()) from None

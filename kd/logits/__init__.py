@@ -1,0 +1,18 @@
+"""The teacher-logit store: what a teacher predicted, written once and read by every student.
+
+    with LogitWriter(folder, vocabulary=32000, epsilon=1e-4) as writer:
+        writer.add("row-1", token_ids, logits)      # [T], [T, V]
+
+    reader = LogitReader(folder)
+    batch = collate([reader["row-1"], reader["row-2"]])      # kd.losses.TeacherLogits
+
+Of each answer token's distribution it holds the likeliest tokens until the mass of all others
+is at most `epsilon` (or `cap` tokens are kept), in descending order, and that mass.
+"""
+
+from kd.logits.batch import collate
+from kd.logits.reader import LogitReader
+from kd.logits.topk import TeacherRow, keep_top_k
+from kd.logits.writer import LogitWriter
+
+__all__ = ["LogitReader", "LogitWriter", "TeacherRow", "collate", "keep_top_k"]

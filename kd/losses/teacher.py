@@ -1,0 +1,82 @@
+"""The teacher's next-token distributions when only the top-k of each is known."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kd.alignment.pairs import Alignment
+from kd.errors import LossError
+
+
+@dataclass(frozen=True)
+class TeacherLogits:
+    """A padded batch of truncated distributions, one for each of the teacher's answer tokens.
+
+    Position t is the t-th answer token, so neither labels nor a shift apply. Of each
+    distribution the K likeliest tokens are known, in descending order; `dropped` is the
+    probability of all others together. Padding has log-probability -inf.
+    """
+
+    ids: Tensor  # [B, T, K] int64
+    log_probs: Tensor  # [B, T, K], at temperature 1
+    dropped: Tensor  # [B, T]
+    lengths: Tensor  # [B] int64: answer tokens of each sequence
+    vocabulary: int  # tokens of the teacher's whole vocabulary
+
+    def to(self, device: torch.device | str) -> "TeacherLogits":
+        """The same batch on `device`."""
+        return TeacherLogits(
+            ids=self.ids.to(device),
+            log_probs=self.log_probs.to(device),
+            dropped=self.dropped.to(device),
+            lengths=self.lengths.to(device),
+            vocabulary=self.vocabulary,
+        )
+
+    def rows(self, pairs: Alignment) -> "TopKRows":
+        """The distributions of the teacher's tokens in `pairs`."""
+        chosen = (pairs.sequence, pairs.teacher)
+        return TopKRows(
+            ids=self.ids[chosen],
+            log_probs=self.log_probs[chosen],
+            dropped=self.dropped[chosen],
+            vocabulary=self.vocabulary,
+        )
+
+
+@dataclass(frozen=True)
+class TopKRows:
+    """Truncated distributions of N aligned answer tokens, padded like `TeacherLogits`."""
+
+    ids: Tensor  # [N, K] int64
+    log_probs: Tensor  # [N, K]
+    dropped: Tensor  # [N]
+    vocabulary: int
+
+    def cast(self, dtype: torch.dtype) -> "TopKRows":
+        """The same rows with probabilities of type `dtype`."""
+        return TopKRows(self.ids, self.log_probs.to(dtype), self.dropped.to(dtype), self.vocabulary)
+
+    def tempered(self, temperature: float) -> "TopKRows":
+        """The rows at another temperature, which only complete distributions allow.
+
+        Raises:
+            LossError: probability mass was dropped; how it is spread over the missing tokens
+                decides the normalising constant, and that is not known.
+        """
+        if temperature == 1.0:
+            return self
+        truncated = int((self.dropped > 0).sum())
+        if truncated:
+            raise LossError(
+                f"temperature {temperature} needs the teacher's whole distributions, but "
+                f"{truncated} of {len(self.dropped)} are truncated: use 'temperature: 1', or "
+                "extract with 'logits: {epsilon: 0}' and no cap."
+            )
+        log_probs = torch.log_softmax(self.log_probs / temperature, dim=-1)
+        return TopKRows(self.ids, log_probs, self.dropped, self.vocabulary)
+
+
+Teacher = Tensor | TopKRows
+"""What a loss is given of the teacher: logits [N, V], or the top-k of each distribution."""

@@ -1,0 +1,79 @@
+"""What the numbers depend on besides code and data: versions, device, threads.
+
+Split in two: `numerics` goes into the hashed part of a manifest, `context` (host, commit,
+paths) only beside it.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from kd.provenance.code import PACKAGE_ROOT
+
+# Packages whose version can change a number. Others are pinned by constraints.txt.
+NUMERIC_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "datasets",
+    "rouge-score",
+    "bert-score",
+    "safetensors",
+    "pyarrow",
+)
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def numerics() -> dict[str, Any]:
+    """Versions, instruction set, device class, threads and determinism flags (hashed)."""
+    torch = sys.modules.get("torch")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _installed(name) for name in NUMERIC_PACKAGES},
+        "machine": platform.machine(),
+        "device": "cuda" if torch and torch.cuda.is_initialized() else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability() if torch else None,
+        "threads": torch.get_num_threads() if torch else 1,
+        "deterministic": bool(torch and torch.are_deterministic_algorithms_enabled()),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE_ROOT), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def source_state() -> dict[str, Any]:
+    """Commit of the checkout that `kd` runs from, and whether tracked files differ from it."""
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def context() -> dict[str, Any]:
+    """Where this ran (not hashed)."""
+    return {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "argv": sys.argv,
+        **source_state(),
+    }

@@ -1,0 +1,49 @@
+"""Outputs that appear whole or not at all: written beside their place, then renamed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def _staging(path: Path) -> Path:
+    # Beside the target, so that the rename stays on one file system; the process id
+    # keeps two writers apart.
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` if the block succeeds, and vanishes if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = _staging(path)
+    try:
+        yield staging
+        with staging.open("rb+") as file:
+            os.fsync(file.fileno())
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that replaces the folder `path` if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = _staging(path)
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        if path.exists():
+            shutil.rmtree(path)
+        staging.replace(path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path`, atomically."""
+    with atomic_file(path) as staging:
+        staging.write_text(text, encoding="utf-8")

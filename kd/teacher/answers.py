@@ -1,0 +1,111 @@
+"""The teacher's synthetic text: its few-shot answer to every training and validation prompt.
+
+Every method trains on these answers (sequence-level distillation, Kim and Rush 2016). Rows
+whose prompt is too long for the teacher are dropped and counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kd.data.prompts import build_prompt, choose_shots
+from kd.data.rows import Row, read_rows
+from kd.errors import ArtifactError, DataError
+from kd.evaluation.generation import generate
+from kd.experiment.stages import AnswerSpec
+from kd.models.encoding import context_length, encode_prompt
+from kd.models.loading import load_model
+from kd.progress import progress
+from kd.provenance.files import atomic_file
+from kd.provenance.manifest import StageRecord
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("prompt", pa.string()),
+        ("answer", pa.string()),
+        ("finish_reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A teacher's answer to one row, with the very prompt it was given."""
+
+    id: str
+    split: str
+    prompt: str
+    answer: str
+    finish_reason: str
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Read what `write_answers` wrote.
+
+    Raises:
+        ArtifactError: no such file.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no teacher answers. Run `kd answer` first.")
+    return [Answer(**record) for record in pq.read_table(path).to_pylist()]
+
+
+def write_answers(spec: AnswerSpec, model_path: Path, data: Path, out: Path) -> None:
+    """Stage `answer`: answer the train and validation rows of `data` into the file `out`."""
+    inputs = {"model": model_path} | {
+        split: data / f"{split}.parquet" for split in ("train", "validation")
+    }
+    record = StageRecord("answer", spec, inputs, ("kd.teacher.answers",))
+    model, tokenizer = load_model(model_path)
+    train = read_rows(inputs["train"])
+    shots = choose_shots(train, spec.shots, spec.seed)
+    shown = {row.id for row in shots}
+    rows = [("train", row) for row in train if row.id not in shown]
+    rows += [("validation", row) for row in read_rows(inputs["validation"])]
+    prompts = [build_prompt(row, shots) for _, row in rows]
+
+    limit = context_length(model, tokenizer) - spec.generation.max_new_tokens
+    encoder_decoder = bool(model.config.is_encoder_decoder)
+    lengths = [len(encode_prompt(tokenizer, prompt, encoder_decoder)) for prompt in prompts]
+    kept = [index for index, length in enumerate(lengths) if length <= limit]
+    _require_some(kept, spec, min(lengths), limit)
+    with progress(f"answers on {spec.dataset}", len(kept)) as advance:
+        generated = generate(
+            model, tokenizer, [prompts[index] for index in kept], spec.generation, advance
+        )
+    answers = [
+        Answer(rows[index][1].id, rows[index][0], prompts[index], got.text, got.finish_reason)
+        for index, got in zip(kept, generated, strict=True)
+    ]
+    _write(answers, out)
+    record.write(out, notes=_notes(answers, len(rows) - len(kept), shots))
+
+
+def _require_some(kept: Sequence[int], spec: AnswerSpec, shortest: int, limit: int) -> None:
+    if not kept:
+        raise DataError(
+            f"dataset '{spec.dataset}': every prompt with {spec.shots} shot(s) is too long for the "
+            f"teacher (shortest {shortest} tokens, room for {limit}). Use fewer shots, a longer "
+            "context or a smaller generation.max_new_tokens."
+        )
+
+
+def _write(answers: Sequence[Answer], out: Path) -> None:
+    table = pa.Table.from_pylist([vars(answer) for answer in answers], schema=SCHEMA)
+    with atomic_file(out) as staging:
+        pq.write_table(table, staging)
+
+
+def _notes(answers: Sequence[Answer], too_long: int, shots: Sequence[Row]) -> dict[str, object]:
+    return {
+        "answers": len(answers),
+        "dropped_too_long": too_long,
+        "empty": sum(not answer.answer for answer in answers),
+        "cut_at_max_new_tokens": sum(answer.finish_reason == "length" for answer in answers),
+        "shots": [row.id for row in shots],
+    }

@@ -1,0 +1,113 @@
+"""The teacher's next-token distributions over its own answers, computed once and stored.
+
+One teacher-forced pass: the prompt is the one the teacher answered, the answer is encoded as
+it follows that prompt, and only the positions that predict an answer token are stored.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from kd.errors import DataError
+from kd.experiment.stages import ExtractSpec
+from kd.logits import LogitWriter
+from kd.models.encoding import context_length, encode_answer, encode_prompt
+from kd.models.loading import load_model
+from kd.progress import progress
+from kd.provenance.manifest import StageRecord
+from kd.teacher.answers import Answer, read_answers
+
+# Padded tokens of one forward pass: bounds memory whatever the lengths are.
+TOKEN_BUDGET = 4096
+
+
+def extract_logits(spec: ExtractSpec, model_path: Path, answers_path: Path, out: Path) -> None:
+    """Stage `extract`: write the logit store `out` for all non-empty answers."""
+    inputs = {"model": model_path, "answers": answers_path}
+    record = StageRecord("extract", spec, inputs, ("kd.teacher.extraction",))
+    model, tokenizer = load_model(model_path)
+    answers = [answer for answer in read_answers(answers_path) if answer.answer]
+    encoded = [_encode(answer, model, tokenizer) for answer in answers]
+    written = 0
+    with (
+        LogitWriter(
+            out,
+            vocabulary=model.config.vocab_size,
+            epsilon=spec.logits.epsilon,
+            cap=spec.logits.cap,
+        ) as writer,
+        progress("teacher logits", len(answers)) as advance,
+        torch.inference_mode(),
+    ):
+        for batch in _batches(encoded):
+            for index, logits in zip(batch, _answer_logits(model, encoded, batch), strict=True):
+                writer.add(answers[index].id, torch.tensor(encoded[index][1]), logits)
+            written += len(batch)
+            advance(written, "")
+    tokens = sum(len(answer_ids) for _, answer_ids in encoded)
+    record.write(out, notes={"rows": len(answers), "answer_tokens": tokens})
+
+
+Encoded = tuple[list[int], list[int]]
+
+
+def _encode(answer: Answer, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    encoder_decoder = bool(model.config.is_encoder_decoder)
+    prompt = encode_prompt(tokenizer, answer.prompt, encoder_decoder)
+    target = encode_answer(tokenizer, answer.answer)
+    length = max(len(prompt), len(target)) if encoder_decoder else len(prompt) + len(target)
+    limit = context_length(model, tokenizer)
+    if length > limit:
+        raise DataError(
+            f"row '{answer.id}': prompt and answer take {length} tokens, the teacher reads "
+            f"{limit}. Use fewer shots or a longer context."
+        )
+    return prompt, target
+
+
+def _batches(encoded: Sequence[Encoded]) -> Iterator[list[int]]:
+    """Rows of similar length together, each batch within the token budget."""
+    lengths = [len(prompt) + len(target) for prompt, target in encoded]
+    batch: list[int] = []
+    for index in sorted(range(len(encoded)), key=lambda i: (lengths[i], i)):
+        # Sorted by length, so the newest row is the longest: it sets the padded width.
+        if batch and lengths[index] * (len(batch) + 1) > TOKEN_BUDGET:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _answer_logits(
+    model: PreTrainedModel, encoded: Sequence[Encoded], batch: Sequence[int]
+) -> list[Tensor]:
+    """Logits [answer tokens, vocabulary] that predict each answer token, one tensor per row."""
+    rows = [encoded[index] for index in batch]
+    if model.config.is_encoder_decoder:
+        inputs, mask = _pad([prompt for prompt, _ in rows])
+        start = model.config.decoder_start_token_id
+        decoder, _ = _pad([[start, *target[:-1]] for _, target in rows])
+        logits = model(input_ids=inputs, attention_mask=mask, decoder_input_ids=decoder).logits
+        return [logits[row, : len(target)] for row, (_, target) in enumerate(rows)]
+    inputs, mask = _pad([prompt + target for prompt, target in rows])
+    logits = model(input_ids=inputs, attention_mask=mask).logits
+    # Position t predicts token t + 1: the answer's first token is predicted by the prompt's last.
+    return [
+        logits[row, len(prompt) - 1 : len(prompt) + len(target) - 1]
+        for row, (prompt, target) in enumerate(rows)
+    ]
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Right-pad to the longest row; ids and attention mask, both [rows, longest]."""
+    longest = max(len(row) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = 1
+    return ids, mask

@@ -1,0 +1,106 @@
+"""Batches: which rows meet at which step, and how they become tensors.
+
+The order is a function of (seed, epoch) alone, so that a resumed run meets the same rows.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from kd.logits import LogitReader, collate
+from kd.losses.teacher import TeacherLogits
+from kd.training.examples import Example
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of one step.
+
+    Attributes:
+        inputs: keyword arguments of the student's forward pass.
+        labels: [B, T] next-token targets in the Hugging Face convention, EOS included.
+        teacher: the teacher's distributions over its own answer tokens, if a loss wants them.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    teacher: TeacherLogits | None
+
+
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Batches of an epoch; the last one may be smaller."""
+    return ceil(rows / batch_size)
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
+    """Order of the rows in an epoch: another one in each."""
+    order = list(range(rows))
+    random.Random(f"order-{seed}-{epoch}").shuffle(order)
+    return order
+
+
+def batch_indices(rows: int, batch_size: int, seed: int, step: int) -> list[int]:
+    """Rows of the batch at `step`, counted from 0 over all epochs."""
+    epoch, position = divmod(step, steps_per_epoch(rows, batch_size))
+    order = epoch_order(rows, seed, epoch)
+    return order[position * batch_size : (position + 1) * batch_size]
+
+
+def in_order(rows: int, batch_size: int) -> Iterator[list[int]]:
+    """Consecutive batches, for validation."""
+    for start in range(0, rows, batch_size):
+        yield list(range(start, min(start + batch_size, rows)))
+
+
+class Collator:
+    """Pads examples into batches and looks up the teacher's logits of their rows."""
+
+    def __init__(
+        self, pad_token_id: int, *, encoder_decoder: bool, store: LogitReader | None
+    ) -> None:
+        """Batches hold teacher logits where `store` is given."""
+        self._pad = pad_token_id
+        self._encoder_decoder = encoder_decoder
+        self._store = store
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        """One batch of `examples`, right-padded."""
+        build = self._encoder_decoder_tensors if self._encoder_decoder else self._decoder_tensors
+        inputs, labels = build(examples)
+        teacher = None
+        if self._store is not None:
+            teacher = collate([self._store[example.id] for example in examples])
+        return Batch(inputs, labels, teacher)
+
+    def _decoder_tensors(self, examples: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor]:
+        texts = [example.prompt + example.target for example in examples]
+        ids, mask = self._padded(texts)
+        labels = torch.full_like(ids, IGNORED)
+        for row, example in enumerate(examples):
+            start = len(example.prompt)
+            labels[row, start : start + len(example.target)] = torch.tensor(example.target)
+        return {"input_ids": ids, "attention_mask": mask}, labels
+
+    def _encoder_decoder_tensors(
+        self, examples: Sequence[Example]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        ids, mask = self._padded([example.prompt for example in examples])
+        target, target_mask = self._padded([example.target for example in examples])
+        labels = target.masked_fill(target_mask == 0, IGNORED)
+        # The model shifts the labels right to feed its decoder; its logits stay aligned with them.
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}, labels
+
+    def _padded(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        longest = max(len(text) for text in texts)
+        ids = torch.full((len(texts), longest), self._pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, text in enumerate(texts):
+            ids[row, : len(text)] = torch.tensor(text)
+            mask[row, : len(text)] = 1
+        return ids, mask

@@ -1,0 +1,106 @@
+"""Checkpoints: all a run needs to go on as if it had never stopped.
+
+A checkpoint is a folder of safetensors files and a `state.json` that lists their digests.
+It appears atomically; the newest valid one wins, and a damaged one is passed over with a
+warning. The folder's name carries the run's fingerprint, so that a changed specification
+never resumes.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kd.provenance.canonical import file_digest
+from kd.provenance.files import atomic_directory
+
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named groups of tensors (`model`, `optimizer`, …) and plain values at a step."""
+
+    step: int
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    values: Mapping[str, Any]
+
+
+class CheckpointFolder:
+    """The checkpoints of one run; only the newest is kept."""
+
+    def __init__(self, root: Path, fingerprint: str) -> None:
+        """Use `root/<fingerprint>`; nothing is created before the first save."""
+        self.path = root / fingerprint[:16]
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write `checkpoint`, then remove older ones."""
+        with atomic_directory(self.path / f"step-{checkpoint.step:08d}") as staging:
+            for group, tensors in checkpoint.tensors.items():
+                contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+                save_file(contiguous, staging / f"{group}.safetensors")
+            files = sorted(staging.iterdir())
+            state = {
+                "step": checkpoint.step,
+                "values": checkpoint.values,
+                "files": {file.name: file_digest(file) for file in files},
+            }
+            (staging / STATE).write_text(json.dumps(state, sort_keys=True), encoding="utf-8")
+        for older in self._all()[1:]:
+            shutil.rmtree(older)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole, or None."""
+        for folder in self._all():
+            try:
+                return _read(folder)
+            except (OSError, ValueError, KeyError) as error:
+                print(f"warning: skipping damaged checkpoint {folder}: {error}", file=sys.stderr)
+        return None
+
+    def remove(self) -> None:
+        """Delete all checkpoints of the run, which is done."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for parent in self.path.parents[:1]:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+    def _all(self) -> list[Path]:
+        return sorted(self.path.glob("step-*"), reverse=True)
+
+
+def _read(folder: Path) -> Checkpoint:
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    for name, expected in state["files"].items():
+        if file_digest(folder / name) != expected:
+            raise ValueError(f"{name} does not match its digest")
+    tensors = {Path(name).stem: load_file(folder / name) for name in state["files"]}
+    return Checkpoint(state["step"], tensors, state["values"])
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's per-parameter state as flat named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value
+        for index, entries in state.items()
+        for name, value in entries.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
+) -> None:
+    """Put back what `optimizer_tensors` and the parameter groups held."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,13 @@
+"""Which modules' code makes a student. Imports nothing heavy: the workflow asks, too."""
+
+from kd.losses.catalogue import available_losses
+
+
+def distillation_modules(loss: str) -> tuple[str, ...]:
+    """The stage's module and those of the losses that it looks up by name at run time.
+
+    The other losses are not among them: adding or editing one re-runs only its own students.
+    """
+    losses = available_losses()
+    looked_up = [losses[name].module for name in ("cross_entropy", loss) if name in losses]
+    return ("kd.training.distillation", *looked_up)

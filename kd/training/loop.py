@@ -1,0 +1,171 @@
+"""The training loop: steps, validations, the best student so far, and checkpoints."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from kd.errors import TrainingError
+from kd.experiment.schema import Training
+from kd.training.batches import Batch, batch_indices, in_order, steps_per_epoch
+from kd.training.checkpoints import (
+    Checkpoint,
+    CheckpointFolder,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from kd.training.examples import Example
+from kd.training.objective import Objective
+from kd.training.optimisation import build_optimizer, build_scheduler
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from and is selected by."""
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    collate: Callable[[Sequence[Example]], Batch]
+
+
+class Loop:
+    """One student's training, resumable at any step."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        objective: Objective,
+        material: Material,
+        *,
+        training: Training,
+        seed: int,
+    ) -> None:
+        """Set up optimiser and schedule; nothing is trained yet."""
+        self.model = model
+        self._objective = objective
+        self._material = material
+        self._training = training
+        self._seed = seed
+        rows, size = len(material.train), training.batch_size
+        self.total_steps = training.epochs * steps_per_epoch(rows, size)
+        self._validate_every = max(1, math.ceil(self.total_steps / training.validations))
+        self._optimizer = build_optimizer(model, training)
+        self._scheduler = build_scheduler(self._optimizer, training, self.total_steps)
+        self.step = 0
+        self.history: list[Record] = []
+        self.best: Record | None = None
+        self._best_weights: dict[str, Tensor] = {}
+        torch.manual_seed(seed)
+
+    def run(self, checkpoints: CheckpointFolder, advance: Callable[[int, str], None]) -> None:
+        """Train to the end from the newest checkpoint, if there is one.
+
+        Raises:
+            TrainingError: the loss or the gradient is not finite.
+        """
+        found = checkpoints.newest()
+        if found is not None:
+            self._restore(found)
+        while self.step < self.total_steps:
+            terms = self._train_step()
+            if self.step % self._validate_every == 0 or self.step == self.total_steps:
+                self._validate()
+            if self.step % self._training.checkpoint_steps == 0:
+                checkpoints.save(self._checkpoint())
+            advance(self.step, f"loss {terms['loss']:.3f}")
+
+    def selected_weights(self) -> Mapping[str, Tensor]:
+        """The weights of the selected student: the best validation loss, or the last step."""
+        if self._training.select == "last":
+            return self.model.state_dict()
+        return self._best_weights
+
+    def _train_step(self) -> dict[str, float]:
+        indices = batch_indices(
+            len(self._material.train), self._training.batch_size, self._seed, self.step
+        )
+        examples = [self._material.train[index] for index in indices]
+        self.model.train()
+        terms = self._objective(self.model, self._material.collate(examples))
+        values = terms.values()
+        rate = self._scheduler.get_last_lr()[0]
+        self._optimizer.zero_grad(set_to_none=True)
+        self._require_finite(values["loss"], "loss", examples)
+        terms.total.backward()  # type: ignore[no-untyped-call]
+        limit = self._training.max_grad_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+        self._require_finite(norm, "gradient norm", examples)
+        self._optimizer.step()
+        if self.step + 1 < self.total_steps:
+            self._scheduler.step()
+        self.step += 1
+        self.history.append(
+            {"step": self.step, **values, "gradient_norm": norm, "learning_rate": rate}
+        )
+        return values
+
+    def _require_finite(self, value: float, what: str, examples: Sequence[Example]) -> None:
+        if not math.isfinite(value):
+            rows = ", ".join(example.id for example in examples)
+            raise TrainingError(
+                f"the {what} is {value} at step {self.step + 1} of {self.total_steps} "
+                f"(rows {rows}). "
+                "Lower training.learning_rate or the method's weight; the last checkpoint is kept."
+            )
+
+    @torch.inference_mode()
+    def _validate(self) -> None:
+        """Mean objective over the validation rows; the trained objective itself, not another."""
+        self.model.eval()  # type: ignore[no-untyped-call]
+        rows = self._material.validation
+        sums: dict[str, float] = {}
+        for indices in in_order(len(rows), self._training.batch_size):
+            batch = self._material.collate([rows[index] for index in indices])
+            for name, value in self._objective(self.model, batch).values().items():
+                sums[name] = sums.get(name, 0.0) + value * len(indices)
+        means = {f"validation_{name}": value / len(rows) for name, value in sums.items()}
+        record = {"step": self.step, **means}
+        self.history.append(record)
+        if self.best is None or record["validation_loss"] < self.best["validation_loss"]:
+            self.best = record
+            self._best_weights = {
+                name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()
+            }
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            step=self.step,
+            tensors={
+                "model": _unshared(self.model.state_dict()),
+                "best": _unshared(self._best_weights),
+                "optimizer": optimizer_tensors(self._optimizer),
+                "random": {"torch": torch.get_rng_state()},
+            },
+            values={
+                "scheduler": self._scheduler.state_dict(),
+                "groups": self._optimizer.state_dict()["param_groups"],
+                "history": self.history,
+                "best": self.best,
+            },
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        tensors, values = checkpoint.tensors, checkpoint.values
+        self.model.load_state_dict(tensors["model"])
+        self._best_weights = dict(tensors["best"])
+        restore_optimizer(self._optimizer, tensors["optimizer"], values["groups"])
+        self._scheduler.load_state_dict(values["scheduler"])
+        torch.set_rng_state(tensors["random"]["torch"])
+        self.step = checkpoint.step
+        self.history, self.best = values["history"], values["best"]
+
+
+def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # safetensors refuses tensors that share memory, as tied embeddings do.
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}

@@ -1,0 +1,238 @@
+"""What the rules share: the experiments, and each stage's slice of them.
+
+The only file of the workflow that holds functions; what they compute lies in the package.
+"""
+
+import sys
+from functools import cache
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from kd.errors import KdError, nearest
+from kd.experiment import expansion, loading, stages
+from kd.experiment.layout import Run
+from kd.experiment.schema import FilesDataset, LocalModel, MicroModel
+from kd.provenance.canonical import canonical_json
+from kd.provenance.code import code_digest
+from kd.training.code import distillation_modules
+
+NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"
+
+
+wildcard_constraints:
+    experiment=NAME,
+    dataset=NAME,
+    test=NAME,
+    teacher=NAME,
+    student=NAME,
+    model=NAME,
+    method=NAME,
+    table=NAME,
+    fraction=r"\d+",
+    seed=r"\d+",
+    subject="(runs|native|teachers)/.+",
+
+
+OVERRIDES = {key: value for key, value in config.items() if key != "experiment"}
+
+
+@cache
+def load(name):
+    """The experiment called `name`; `--config KEY=VALUE` overrides the selected one."""
+    overrides = OVERRIDES if name == config.get("experiment", "micro") else {}
+    try:
+        return loading.load_experiment(loading.find_experiment(name), overrides)
+    except KdError as error:
+        sys.exit(f"kd: error: {error}")
+
+
+SELECTED = load(config.get("experiment", "micro"))
+
+
+def repeat_refusals(logs):
+    """Say last what `kd` refused, below all that Snakemake has to say."""
+    lines = [line for log in logs for line in Path(log).read_text(encoding="utf-8").splitlines()]
+    refusals = dict.fromkeys(line.strip() for line in lines if line.startswith("kd: error: "))
+    print(*refusals, sep="\n", file=sys.stderr)
+
+
+def spec_of(make, *arguments):
+    """A stage's specification as canonical JSON."""
+    try:
+        return canonical_json(make(*arguments).model_dump(mode="json"))
+    except KdError as error:
+        raise WorkflowError(str(error))
+
+
+def declared(block, name, kind):
+    """An entry of the experiment, or a sentence that says there is none."""
+    if name not in block:
+        raise WorkflowError(f"{kind} '{name}' is not defined. {nearest(name, block)}")
+    return block[name]
+
+
+# --- specifications, one function per stage -------------------------------------------------
+
+
+def data_spec(wildcards):
+    experiment = load(wildcards.experiment)
+    declared(experiment.datasets, wildcards.dataset, "dataset")
+    return spec_of(stages.data_spec, experiment, wildcards.dataset)
+
+
+def pretrain_spec(wildcards):
+    experiment = load(wildcards.experiment)
+    declared(experiment.teachers | experiment.students, wildcards.model, "model")
+    return spec_of(stages.pretrain_spec, experiment, wildcards.model)
+
+
+def answer_spec(wildcards):
+    experiment = load(wildcards.experiment)
+    return spec_of(stages.answer_spec, experiment, wildcards.teacher, wildcards.dataset)
+
+
+def extract_spec(wildcards):
+    return spec_of(stages.extract_spec, load(wildcards.experiment))
+
+
+def distill_spec(wildcards):
+    return spec_of(stages.distill_spec, load(wildcards.experiment), run_of(wildcards))
+
+
+def student_predict_spec(wildcards):
+    return spec_of(stages.predict_spec, load(wildcards.experiment), wildcards.test, 0)
+
+
+def native_predict_spec(wildcards):
+    experiment = load(wildcards.experiment)
+    shots = experiment.students[wildcards.student].shots_on(wildcards.test)
+    return spec_of(stages.predict_spec, experiment, wildcards.test, shots)
+
+
+def teacher_predict_spec(wildcards):
+    experiment = load(wildcards.experiment)
+    shots = experiment.teachers[wildcards.teacher].shots_on(wildcards.test)
+    return spec_of(stages.predict_spec, experiment, wildcards.test, shots)
+
+
+def score_spec(wildcards):
+    return spec_of(stages.score_spec, load(wildcards.experiment))
+
+
+def table_spec(wildcards):
+    return spec_of(stages.table_spec, load(wildcards.experiment), wildcards.table)
+
+
+# --- inputs that depend on the experiment ---------------------------------------------------
+
+
+def run_of(wildcards):
+    """The run that a rule's wildcards name."""
+    return Run(
+        wildcards.dataset,
+        wildcards.teacher,
+        wildcards.student,
+        wildcards.method,
+        int(wildcards.fraction),
+        int(wildcards.seed),
+    )
+
+
+def data_root(wildcards):
+    return load(wildcards.experiment).data_root
+
+
+def source_files(wildcards):
+    """Files that a dataset is read from: their content, not their place, counts."""
+    experiment = load(wildcards.experiment)
+    dataset = declared(experiment.datasets, wildcards.dataset, "dataset")
+    if not isinstance(dataset, FilesDataset):
+        return []
+    return [f"{experiment.data_root}/{path}" for path in dataset.paths.values()]
+
+
+def all_data(wildcards):
+    datasets = load(wildcards.experiment).datasets
+    return expand(
+        "results/{experiment}/data/{dataset}",
+        experiment=wildcards.experiment,
+        dataset=datasets,
+    )
+
+
+def model_folder(experiment, name):
+    """Where a model lies: trained by the workflow, or given by its path."""
+    model = (load(experiment).teachers | load(experiment).students)[name]
+    if isinstance(model, MicroModel):
+        return f"results/{experiment}/models/{name}/model"
+    if isinstance(model, LocalModel):
+        return model.path
+    raise WorkflowError(
+        f"{experiment}.yaml: model '{name}' is on the hub, which the rules do not fetch yet. "
+        "Download it and name its folder with 'source: local'."
+    )
+
+
+def teacher_model(wildcards):
+    return model_folder(wildcards.experiment, wildcards.teacher)
+
+
+def student_model(wildcards):
+    return model_folder(wildcards.experiment, wildcards.student)
+
+
+def run_logits(wildcards):
+    """The teacher's logits, unless the method does not read them."""
+    methods = load(wildcards.experiment).methods
+    method = declared(methods, wildcards.method, "method")
+    if method.loss == "none":
+        return []
+    return f"results/{wildcards.experiment}/teachers/{wildcards.teacher}/{wildcards.dataset}/logits"
+
+
+def logits_option(wildcards, input):
+    return f"--logits {input.logits}" if input.logits else ""
+
+
+def distill_code(wildcards):
+    """Digest of the code behind a student: the stage's, and its own loss's alone."""
+    loss = load(wildcards.experiment).methods[wildcards.method].loss
+    return code_digest(*distillation_modules(loss))
+
+
+def table_scores(wildcards):
+    try:
+        scores = expansion.table_scores(load(wildcards.experiment), wildcards.table)
+    except KdError as error:
+        raise WorkflowError(str(error))
+    return [f"results/{wildcards.experiment}/{path}" for path in scores]
+
+
+def published_file(wildcards):
+    published = load(wildcards.experiment).published
+    return [] if published is None else str(loading.EXPERIMENTS / published)
+
+
+def published_option(wildcards, input):
+    return f"--published {input.published}" if input.published else ""
+
+
+def gpus_for(wildcards):
+    """One GPU for real models; micro models are faster on a core of their own."""
+    experiment = load(wildcards.experiment)
+    models = (experiment.teachers | experiment.students).values()
+    return 0 if all(isinstance(model, MicroModel) for model in models) else 1
+
+
+def selected_table(suffix):
+    """Input function: a file of the selected experiment's table."""
+
+    def path(wildcards):
+        try:
+            expansion.table_of(SELECTED, wildcards.table)
+        except KdError as error:
+            raise WorkflowError(str(error))
+        return f"results/{SELECTED.name}/tables/{wildcards.table}.{suffix}"
+
+    return path

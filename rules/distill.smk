@@ -1,0 +1,32 @@
+rule distill:
+    input:
+        student=student_model,
+        data="results/{experiment}/data/{dataset}",
+        answers="results/{experiment}/teachers/{teacher}/{dataset}/answers.parquet",
+        logits=run_logits,
+    output:
+        model=directory(
+            "results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/model"
+        ),
+        curve="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/train.jsonl",
+        manifest="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/distill.manifest.json",
+    log:
+        "logs/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/distill.log",
+    benchmark:
+        "logs/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/distill.benchmark.jsonl"
+    resources:
+        gpu=gpus_for,
+    params:
+        spec=distill_spec,
+        code=distill_code,
+        logits=logits_option,
+        out="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}",
+        # Not an output: Snakemake deletes the outputs of a failed job, and this must survive it.
+        checkpoints="checkpoints/{experiment}",
+    message:
+        "Distil {wildcards.student} from {wildcards.teacher} on {wildcards.dataset} "
+        "with {wildcards.method} ({wildcards.fraction} %, seed {wildcards.seed})"
+    shell:
+        "kd distill --spec {params.spec:q} --student {input.student} --data {input.data} "
+        "--answers {input.answers} {params.logits} --out {params.out} "
+        "--checkpoints {params.checkpoints} > {log} 2>&1"

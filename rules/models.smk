@@ -1,0 +1,19 @@
+rule pretrain:
+    input:
+        all_data,
+    output:
+        model=directory("results/{experiment}/models/{model}/model"),
+        manifest="results/{experiment}/models/{model}/pretrain.manifest.json",
+    log:
+        "logs/{experiment}/models/{model}.log",
+    benchmark:
+        "logs/{experiment}/models/{model}.benchmark.jsonl"
+    params:
+        spec=pretrain_spec,
+        code=code_digest("kd.models.stage"),
+        data="results/{experiment}/data",
+        out="results/{experiment}/models/{model}",
+    message:
+        "Train the micro model {wildcards.model}"
+    shell:
+        "kd pretrain --spec {params.spec:q} --data {params.data} --out {params.out} > {log} 2>&1"

@@ -1,0 +1,61 @@
+rule table:
+    input:
+        scores=table_scores,
+        published=published_file,
+    output:
+        csv="results/{experiment}/tables/{table}.csv",
+        md="results/{experiment}/tables/{table}.md",
+        json="results/{experiment}/tables/{table}.json",
+        manifest="results/{experiment}/tables/{table}.manifest.json",
+    log:
+        "logs/{experiment}/tables/{table}.log",
+    benchmark:
+        "logs/{experiment}/tables/{table}.benchmark.jsonl"
+    params:
+        spec=table_spec,
+        code=code_digest("kd.tables.assembly"),
+        published=published_option,
+        results="results/{experiment}",
+        out="results/{experiment}/tables",
+    message:
+        "Table {wildcards.table} of {wildcards.experiment}"
+    shell:
+        "kd table --spec {params.spec:q} --results {params.results} --out {params.out} "
+        "{params.published} > {log} 2>&1"
+
+
+rule track:
+    input:
+        table="results/{experiment}/tables/{table}.json",
+    output:
+        "results/{experiment}/tables/{table}.tracked.json",
+    log:
+        "logs/{experiment}/tables/{table}.track.log",
+    benchmark:
+        "logs/{experiment}/tables/{table}.track.benchmark.jsonl"
+    params:
+        results="results/{experiment}",
+        code=code_digest("kd.tracking"),
+    message:
+        "Project the runs of {wildcards.table} into MLflow"
+    shell:
+        "kd track --table {input.table} --results {params.results} --out {output} > {log} 2>&1"
+
+
+rule headline:
+    input:
+        csv=selected_table("csv"),
+        md=selected_table("md"),
+        json=selected_table("json"),
+        tracked=selected_table("tracked.json"),
+    output:
+        csv="results/{table}.csv",
+        md="results/{table}.md",
+        json="results/{table}.json",
+    log:
+        "logs/{table}.log",
+    message:
+        "The selected experiment's {wildcards.table}"
+    shell:
+        "cp {input.csv} {output.csv} && cp {input.md} {output.md} && cp {input.json} {output.json} "
+        "&& kd show {output.csv} 2> {log}"

@@ -1,0 +1,44 @@
+rule answer:
+    input:
+        model=teacher_model,
+        data="results/{experiment}/data/{dataset}",
+    output:
+        answers="results/{experiment}/teachers/{teacher}/{dataset}/answers.parquet",
+        manifest="results/{experiment}/teachers/{teacher}/{dataset}/answer.manifest.json",
+    log:
+        "logs/{experiment}/teachers/{teacher}/{dataset}/answer.log",
+    benchmark:
+        "logs/{experiment}/teachers/{teacher}/{dataset}/answer.benchmark.jsonl"
+    resources:
+        gpu=gpus_for,
+    params:
+        spec=answer_spec,
+        code=code_digest("kd.teacher.answers"),
+    message:
+        "{wildcards.teacher} answers {wildcards.dataset}"
+    shell:
+        "kd answer --spec {params.spec:q} --model {input.model} --data {input.data} "
+        "--out {output.answers} > {log} 2>&1"
+
+
+rule extract:
+    input:
+        model=teacher_model,
+        answers="results/{experiment}/teachers/{teacher}/{dataset}/answers.parquet",
+    output:
+        logits=directory("results/{experiment}/teachers/{teacher}/{dataset}/logits"),
+        manifest="results/{experiment}/teachers/{teacher}/{dataset}/extract.manifest.json",
+    log:
+        "logs/{experiment}/teachers/{teacher}/{dataset}/extract.log",
+    benchmark:
+        "logs/{experiment}/teachers/{teacher}/{dataset}/extract.benchmark.jsonl"
+    resources:
+        gpu=gpus_for,
+    params:
+        spec=extract_spec,
+        code=code_digest("kd.teacher.extraction"),
+    message:
+        "Logits of {wildcards.teacher} on {wildcards.dataset}"
+    shell:
+        "kd extract --spec {params.spec:q} --model {input.model} --answers {input.answers} "
+        "--out {output.logits} > {log} 2>&1"

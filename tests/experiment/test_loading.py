@@ -1,0 +1,162 @@
+"""Experiment files: `extends`, overrides, and refusals that say what, where and how to mend."""
+
+import re
+
+import pytest
+
+from kd.errors import ExperimentError
+from kd.experiment.loading import experiment_files, load_experiment, merge
+
+
+def refusal(path, overrides=None) -> str:
+    with pytest.raises(ExperimentError) as caught:
+        load_experiment(path, overrides)
+    return str(caught.value)
+
+
+def test_every_shipped_experiment_is_valid():
+    names = [load_experiment(path).name for path in experiment_files()]
+    assert {"smoke", "micro", "sample", "paper"} <= set(names)
+
+
+def test_extends_overrides_by_key_and_null_removes(content, write):
+    write(content | {"name": "base"}, "base")
+    child = {
+        "extends": "base.yaml",
+        "name": "child",
+        "methods": {"uld": {"weight": 3.0}, "extra": {"loss": "none"}},
+        "students": {"opt": None, "pythia": content["students"]["opt"]},
+    }
+    experiment = load_experiment(write(child, "child"))
+    assert experiment.methods["uld"].weight == 3.0
+    assert experiment.methods["uld"].loss == "uld"
+    assert list(experiment.methods) == ["teacher_text", "uld", "extra"]
+    assert list(experiment.students) == ["pythia"]
+
+
+def test_a_block_with_another_source_replaces_the_inherited_one():
+    base = {"squad": {"source": "micro", "task": "qa", "splits": {"train": 1}}}
+    other = {"squad": {"source": "files", "task": "qa"}}
+    assert merge(base, other)["squad"] == {"source": "files", "task": "qa"}
+
+
+def test_circular_extends_is_refused(content, write):
+    write({"extends": "b.yaml"}, "a")
+    path = write({"extends": "a.yaml"}, "b")
+    assert "circle" in refusal(path)
+
+
+def test_seeds_may_be_a_number(content, write):
+    assert load_experiment(write(content), {"seeds": 3}).seeds == [0, 1, 2]
+
+
+def test_key_order_and_number_spelling_do_not_change_a_specification(content, write):
+    from kd.experiment.stages import distill_spec, table_spec
+    from kd.experiment.expansion import all_runs
+    from kd.provenance.canonical import canonical_json
+
+    first = load_experiment(write(content))
+    content["methods"] = {
+        "teacher_text": {"loss": "none"},
+        "uld": {"weight": 1.5, "temperature": 1.0, "loss": "uld"},
+    }
+    content["training"]["weight_decay"] = 0.1
+    second = load_experiment(write(content))
+    for run in all_runs(first):
+        one, two = distill_spec(first, run), distill_spec(second, run)
+        assert canonical_json(one.model_dump(mode="json")) == canonical_json(
+            two.model_dump(mode="json")
+        )
+    assert table_spec(first, "table2") == table_spec(second, "table2")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda c: c["methods"]["uld"].update(wieght=2.0),
+            r"tiny\.yaml: 'methods\.uld\.wieght' is not a known key\. Did you mean 'weight'\?",
+        ),
+        (
+            lambda c: c["datasets"]["squad"].update(metrik="f1"),
+            r"'datasets\.squad\.metrik' is not a known key\. Did you mean 'metric'\?",
+        ),
+        (
+            lambda c: c["students"]["opt"]["tokenizer"].update(vocabulery=4),
+            r"'students\.opt\.tokenizer\.vocabulery' is not a known key\. Did you mean 'vocabulary'",
+        ),
+        (
+            lambda c: c["training"].update(epochs="five"),
+            r"'training\.epochs': Input should be a valid integer \(given: 'five'\)",
+        ),
+        (
+            lambda c: c["training"].pop("learning_rate"),
+            r"'training\.learning_rate' is missing",
+        ),
+        (
+            lambda c: c["methods"]["uld"].update(loss="udl"),
+            r"'methods\.uld\.loss' names 'udl', which is no loss\. Did you mean 'uld'\?",
+        ),
+        (
+            lambda c: c["tables"]["table2"].update(teachers=["lama"]),
+            r"'tables\.table2\.teachers' names 'lama', which is not defined\. Did you mean 'llama'",
+        ),
+        (
+            lambda c: c["tables"]["table2"].update(students=["opd"]),
+            r"'tables\.table2\.students' names 'opd'.*Did you mean 'opt'",
+        ),
+        (
+            lambda c: c["tables"]["table2"].update(datasets=["sqad"]),
+            r"'tables\.table2\.datasets' names 'sqad'.*Did you mean 'squad'",
+        ),
+        (
+            lambda c: c["tables"]["table2"].update(methods=["teacher_text", "ulb"]),
+            r"'tables\.table2\.methods' names 'ulb'.*Did you mean 'uld'",
+        ),
+        (
+            lambda c: c["datasets"]["squad"].update(metric="f2"),
+            r"'datasets\.squad\.metric': .*'f1'.*given: 'f2'",
+        ),
+        (
+            lambda c: c["methods"].update(kl={"loss": "forward_kl"}),
+            r"pairs teacher 'llama' with student 'opt' under 'kl', but 'forward_kl' needs one "
+            r"shared tokenizer\. Losses that work across tokenizers: .*uld",
+        ),
+        (
+            lambda c: c["students"].update({"../x": c["students"]["opt"]}),
+            r"'\.\./x' is no valid name",
+        ),
+        (
+            lambda c: c["methods"]["uld"].update(options={"costt": 1}),
+            r"'methods\.uld\.options': loss 'uld' has no option 'costt'",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence_with_file_key_and_remedy(content, write, spoil, message):
+    spoil(content)
+    text = refusal(write(content))
+    assert re.search(message, text), text
+    assert all(line.startswith("tiny.yaml: ") for line in text.splitlines())
+
+
+def test_all_findings_come_at_once(content, write):
+    content["methods"]["uld"]["wieght"] = 1
+    content["training"]["epochs"] = 0
+    assert len(refusal(write(content)).splitlines()) == 2
+
+
+def test_a_missing_file_suggests_the_nearest(content, write):
+    path = write(content)
+    assert "Did you mean 'tiny'" in refusal(path.with_name("tinny.yaml"))
+
+
+def test_same_vocabulary_losses_are_allowed_between_equal_tokenizers(content, write):
+    content["students"]["opt"]["tokenizer"] = content["teachers"]["llama"]["tokenizer"]
+    content["methods"]["kl"] = {"loss": "forward_kl"}
+    assert "kl" in load_experiment(write(content)).methods
+
+
+def test_yaml_cannot_construct_objects(tmp_path):
+    path = tmp_path / "evil.yaml"
+    path.write_text("name: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
+    assert "not valid YAML" in refusal(path)

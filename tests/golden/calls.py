@@ -1,0 +1,99 @@
+"""What a golden case is made of, and the call of ours that must give the same."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kd.losses import TeacherLogits, distillation_loss
+
+IGNORED = -100
+
+Hyper = dict[str, Any]
+
+
+class NotYet(Exception):
+    """We have no loss for this case so far."""
+
+
+@dataclass
+class Call:
+    """A call of ours that must give what the other system gave."""
+
+    name: str
+    student_logits: Tensor
+    teacher_logits: Tensor | TeacherLogits
+    student_labels: Tensor
+    teacher_labels: Tensor | None
+    settings: dict[str, Any] = field(default_factory=dict)
+    scale: float = 1.0
+    offset: Tensor | float = 0.0  # constant in the student, such as the teacher's entropy
+
+    def value(self) -> Tensor:
+        value = distillation_loss(
+            self.name,
+            self.student_logits,
+            self.teacher_logits,
+            self.student_labels,
+            self.teacher_labels,
+            **self.settings,
+        )
+        return self.scale * value + self.offset
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The tensors of a case, by their names in the file."""
+
+    tensors: dict[str, Tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def labels(self, side: str) -> Tensor:
+        """Labels of one side, or the common ones; every position where there are none."""
+        for name in (f"{side}_labels", "labels"):
+            if name in self.tensors:
+                return self.tensors[name]
+        return self.everywhere(side)
+
+    def everywhere(self, side: str) -> Tensor:
+        """Labels that score every position."""
+        return torch.zeros(self[f"{side}_logits"].shape[:2], dtype=torch.int64)
+
+    def call(self, name: str, **settings: Any) -> Call:
+        return Call(
+            name,
+            self["student_logits"],
+            self["teacher_logits"],
+            self.labels("student"),
+            self.labels("teacher"),
+            settings,
+        )
+
+
+Source = Callable[[Inputs, Hyper], Call]
+SOURCES: dict[tuple[str, str], Source] = {}
+
+
+def source(*functions: tuple[str, str]) -> Callable[[Source], Source]:
+    """Register how (repository, function) translates into a call of ours."""
+
+    def register(translate: Source) -> Source:
+        SOURCES.update(dict.fromkeys(functions, translate))
+        return translate
+
+    return register
+
+
+def tensor(values: Any, dtype: torch.dtype) -> Tensor:
+    """Nested lists, in which '-inf', 'inf' and 'nan' are strings, as a tensor."""
+
+    def number(value: Any) -> Any:
+        return [number(item) for item in value] if isinstance(value, list) else float(value)
+
+    integral = not isinstance(values, str) and "." not in json.dumps(values)
+    return torch.tensor(number(values), dtype=torch.int64 if integral else dtype)

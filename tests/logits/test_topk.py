@@ -1,0 +1,94 @@
+"""Which tokens of a distribution are kept."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kd.errors import ArtifactError
+from kd.logits import TeacherRow, collate, keep_top_k
+
+
+def keep(logits: Tensor, epsilon: float = 0.0, cap: int | None = None) -> TeacherRow:
+    return keep_top_k("row", torch.zeros(len(logits)), logits, epsilon=epsilon, cap=cap)
+
+
+Logits = st.lists(
+    st.lists(st.floats(-20, 20) | st.just(-torch.inf), min_size=6, max_size=6).filter(
+        lambda row: max(row) > -torch.inf
+    ),
+    min_size=1,
+    max_size=4,
+).map(lambda rows: torch.tensor(rows, dtype=torch.float64))
+
+
+@given(Logits, st.sampled_from([0.0, 1e-6, 1e-3, 0.1, 0.5]), st.none() | st.integers(1, 6))
+@settings(deadline=None, derandomize=True)
+def test_the_fewest_tokens_that_leave_at_most_epsilon_are_kept(
+    logits: Tensor, epsilon: float, cap: int | None
+) -> None:
+    row, probs = keep(logits, epsilon, cap), logits.softmax(-1)
+    for token, (start, stop) in enumerate(zip(row.offsets[:-1], row.offsets[1:], strict=True)):
+        ids, kept = row.ids[start:stop].long(), row.log_probs[start:stop]
+        count = len(ids)
+        others = probs[token].clone()
+        others[ids] = 0
+        assert len(set(ids.tolist())) == count and 1 <= count <= (cap or 6)
+        assert (kept.diff() <= 0).all() and others.max() <= probs[token][ids[-1]]
+        torch.testing.assert_close(kept.double().exp(), probs[token][ids], rtol=1e-5, atol=1e-30)
+        assert row.dropped[token].item() == pytest.approx(others.sum().item(), rel=1e-6, abs=1e-15)
+        assert count == cap or others.sum() <= epsilon * (1 + 1e-9) + 1e-15
+        one_less = others.sum() + probs[token][ids[-1]]
+        assert count == 1 or one_less > epsilon * (1 - 1e-9)
+
+
+def test_nothing_possible_is_dropped_at_epsilon_zero() -> None:
+    row = keep(torch.tensor([[0.0, -torch.inf, -700.0], [1.0, 2.0, 3.0]]))
+    assert row.offsets.tolist() == [0, 2, 5] and row.dropped.tolist() == [0.0, 0.0]
+    assert row.ids.tolist() == [0, 2, 2, 1, 0]
+
+
+def test_equal_probabilities_are_ordered_by_token_id() -> None:
+    assert keep(torch.zeros(1, 50), cap=5).ids.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_selection_does_not_depend_on_the_other_tokens_of_the_batch() -> None:
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(33, 1000)
+    together = keep(logits, epsilon=1e-2)
+    for token in range(33):
+        alone = keep(logits[token : token + 1], epsilon=1e-2)
+        entries = slice(together.offsets[token], together.offsets[token + 1])
+        assert torch.equal(alone.ids, together.ids[entries])
+        assert torch.equal(alone.log_probs, together.log_probs[entries])
+        assert torch.equal(alone.dropped, together.dropped[token : token + 1])
+
+
+def test_bad_logits_are_refused_by_row_and_token() -> None:
+    for bad in (torch.nan, torch.inf):
+        with pytest.raises(ArtifactError, match=r"row 'row'.*answer token 1"):
+            keep(torch.tensor([[0.0, 1.0], [0.0, bad]]))
+    with pytest.raises(ArtifactError, match="answer token 0"):
+        keep(torch.full((1, 3), -torch.inf))
+    with pytest.raises(ArtifactError, match="2 answer tokens"):
+        keep_top_k("row", torch.zeros(2), torch.zeros(3, 4), epsilon=0.0, cap=None)
+
+
+def test_collate_pads_tokens_and_entries() -> None:
+    first = keep(torch.tensor([[0.0, 1.0, 2.0], [9.0, 0.0, 0.0]]), epsilon=0.1)
+    second = keep(torch.tensor([[3.0, 2.0, 1.0]]))
+    batch = collate([first, second])
+    assert batch.ids.shape == (2, 2, 3) and batch.vocabulary == 3
+    assert batch.lengths.tolist() == [2, 1]
+    assert batch.ids[0].tolist() == [[2, 1, 0], [0, 0, 0]] and batch.dropped[0, 0] > 0
+    mass = batch.log_probs.exp().sum(-1) + batch.dropped
+    torch.testing.assert_close(mass, torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
+    assert batch.ids[1, 0].tolist() == [0, 1, 2] and batch.log_probs[1, 1].max() == -torch.inf
+
+
+def test_rows_of_two_teachers_form_no_batch() -> None:
+    with pytest.raises(ArtifactError, match="2 vocabularies"):
+        collate([keep(torch.zeros(1, 3)), keep(torch.zeros(1, 4))])
+    with pytest.raises(ArtifactError, match="0 vocabularies"):
+        collate([])

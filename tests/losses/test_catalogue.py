@@ -1,0 +1,93 @@
+"""The catalogue: what is known of losses without importing torch."""
+
+import inspect
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from kd.errors import LossError
+from kd.losses import available_losses, load_loss, loss_info
+from kd.losses.catalogue import declared_losses
+from kd.losses.rows import AlignedRows
+
+NEW_LOSS = '''
+from torch import Tensor
+from kd.losses.declaration import loss
+
+@loss("half_l1", family="total variation", same_vocabulary=True,
+      truncation="lower_bound", source="somewhere, eq. 1")
+def half_l1(student: Tensor, teacher: Tensor, *, power: float = 1.0) -> Tensor:
+    """Half the L1 distance.
+
+    More.
+    """
+'''
+
+
+def test_reading_the_catalogue_does_not_import_torch() -> None:
+    code = (
+        "import sys; from kd.losses import available_losses; "
+        "assert 'uld' in available_losses(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_loading_a_loss_imports_no_other_loss() -> None:
+    code = (
+        "import sys; from kd.losses import load_loss; load_loss('uld'); "
+        "assert 'kd.losses.ot' in sys.modules; assert 'kd.losses.kl' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_declaration_is_read_from_source_text() -> None:
+    (info,) = declared_losses(NEW_LOSS, "kd.losses.new")
+    assert (info.name, info.module, info.function) == ("half_l1", "kd.losses.new", "half_l1")
+    assert info.needs == ("student", "teacher") and info.options == {"power": 1.0}
+    assert info.same_vocabulary and info.truncation == "lower_bound"
+    assert info.summary == "Half the L1 distance."
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("power: float = 1.0", "power: float"), ('"somewhere, eq. 1"', "WHERE"), ("family=", "fam=")],
+)
+def test_an_unreadable_declaration_is_refused_by_name(before: str, after: str) -> None:
+    with pytest.raises(LossError, match="half_l1"):
+        declared_losses(NEW_LOSS.replace(before, after), "kd.losses.new")
+
+
+@pytest.mark.parametrize("name", available_losses())
+def test_every_loss_asks_for_existing_rows_and_tells_its_source(name: str) -> None:
+    info = loss_info(name)
+    assert set(info.needs) <= {field.name for field in fields(AlignedRows)}
+    assert info.family and info.source and info.summary.endswith(".")
+
+
+@pytest.mark.parametrize("name", available_losses())
+def test_the_catalogue_agrees_with_the_imported_function(name: str) -> None:
+    info = loss_info(name)
+    function = getattr(sys.modules[load_loss(name).info.module], info.function)
+    parameters = inspect.signature(function).parameters.values()
+    keyword_only = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert keyword_only == info.options
+
+
+def test_an_unknown_loss_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(LossError, match="Did you mean 'forward_kl'"):
+        loss_info("foward_kl")
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(LossError, match="loss 'uld' has no option 'temprature'"):
+        load_loss("uld", temprature=2.0)
+
+
+@pytest.mark.parametrize("value", ["2", True, None])
+def test_an_option_of_another_type_is_refused(value: object) -> None:
+    (info,) = declared_losses(NEW_LOSS, "kd.losses.new")
+    info.check_options({"power": 2})
+    with pytest.raises(LossError, match="'power'"):
+        info.check_options({"power": value})

@@ -1,0 +1,65 @@
+"""The workflow's form: it lints, every table plans, and refusals come before any job."""
+
+import pytest
+
+from kd.experiment.expansion import table_runs
+from kd.experiment.loading import find_experiment, load_experiment
+
+pytestmark = pytest.mark.workflow
+
+
+def test_lint_and_format(checkout):
+    lint = checkout.run("snakemake", "--lint")
+    assert lint.returncode == 0, lint.stdout
+    form = checkout.run("snakefmt", "--check", "--diff", "Snakefile", "rules")
+    assert form.returncode == 0, form.stdout
+
+
+@pytest.mark.parametrize("name", ["smoke", "micro"])
+def test_a_dry_run_plans_every_run_of_every_table(checkout, name):
+    experiment = load_experiment(find_experiment(name))
+    for table in experiment.tables:
+        done = checkout.snakemake("-n", "--quiet", "rules", "--config", f"experiment={name}", "--", f"results/{table}.csv")
+        assert done.returncode == 0, done.stdout
+        counts = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
+        assert int(counts["distill"]) == len(table_runs(experiment, table))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["results/tabel2.csv"], "Did you mean 'table2'?"),
+        (["--config", "experiment=mirco"], "Did you mean 'micro'?"),
+        (["--config", "seedz=3"], "'seedz' is not a known key. Did you mean 'seeds'?"),
+    ],
+)
+def test_bad_input_is_refused_in_one_last_sentence(checkout, arguments, sentence):
+    done = checkout.snakemake("-n", *arguments)
+    assert done.returncode != 0
+    assert sentence in done.stdout.strip().splitlines()[-1]
+
+
+def test_planning_does_not_import_torch(checkout):
+    done = checkout.run(
+        "python",
+        "-X",
+        "importtime",
+        "-m",
+        "snakemake",
+        "-n",
+        "--quiet",
+        "all",
+        "--cores",
+        "2",
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    imported = {line.rpartition("|")[2].strip() for line in done.stdout.splitlines()}
+    assert "kd.experiment.schema" in imported
+    assert not imported & {"torch", "transformers", "mlflow", "datasets"}
+
+
+def test_help_does_not_import_torch(checkout):
+    for command in (["kd", "--help"], ["kd", "distill", "--help"], ["kd", "losses"]):
+        code = f"import sys; sys.argv = {command!r}; from kd.cli import app\ntry: app()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+        done = checkout.run("python", "-c", code)
+        assert done.returncode == 0, done.stdout

@@ -1,0 +1,114 @@
+"""The smoke experiment, run for real: its table, its bytes, and what re-runs after an edit."""
+
+import csv
+import json
+import sqlite3
+
+import pytest
+
+from tests.workflow.conftest import copy_checkout
+
+pytestmark = pytest.mark.workflow
+RUN = "results/smoke/runs/squad/llama/opt/uld/f100/s0"
+
+
+def test_the_table_has_the_promised_columns(finished):
+    with (finished.path / "results/table2.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "dataset",
+        "metric",
+        "teacher",
+        "student",
+        "teacher_score",
+        "native",
+        "teacher_text",
+        "uld",
+        "gain_uld",
+    ]
+    (row,) = rows
+    assert float(row["gain_uld"]) == float(row["uld"]) - float(row["teacher_text"])
+
+
+def test_a_cell_leads_back_to_its_scores(finished):
+    table = json.loads((finished.path / "results/table2.json").read_text())
+    (row,) = table["rows"]
+    for path, identity in row["cells"]["uld"]["scores"].items():
+        scores = finished.path / "results/smoke" / path
+        manifest = json.loads(scores.with_name("score.manifest.json").read_text())
+        assert manifest["identity"] == identity
+        assert json.loads(scores.read_text())["metrics"]["f1"]["mean"] == row["cells"]["uld"]["value"]
+
+
+def test_every_run_is_in_mlflow(finished):
+    with sqlite3.connect(finished.path / "results/smoke/mlflow.db") as database:
+        (count,) = database.execute("select count(*) from runs").fetchone()
+    assert count >= 4  # two distillations, the teacher, the native student
+
+
+def test_checkpoints_are_gone_after_success(finished):
+    assert not list((finished.path / "checkpoints").rglob("*.safetensors"))
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    done = finished.smoke()
+    assert "Nothing to be done" in done.stdout
+
+
+def test_one_job_at_a_time_gives_the_same_bytes(finished, tmp_path):
+    other = copy_checkout(tmp_path / "kd")
+    done = other.smoke("--cores", "1")
+    assert done.returncode == 0, done.stdout
+    names = ["results/table2.csv", "results/table2.md", "results/table2.json"]
+    names += [f"{RUN}/eval/squad/{name}" for name in ("predictions.parquet", "scores.json")]
+    names += [f"{RUN}/model/model.safetensors", f"{RUN}/train.jsonl"]
+    for name in names:
+        assert (other.path / name).read_bytes() == (finished.path / name).read_bytes(), name
+
+
+CHAIN = ["distill", "predict_student", "score", "table", "track", "headline", "all"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "rules"),
+    [
+        ("kd/training/loop.py", '"""The training loop', '"""A training loop', []),
+        ("kd/losses/ot.py", "\n\n\n", "\n\n\n# a comment\n", []),
+        ("experiments/smoke.yaml", "for tests and a first look", "for a first look", []),
+        ("experiments/smoke.yaml", "Overall (smoke)", "Other", ["table", "track", "headline", "all"]),
+    ],
+)
+def test_what_does_not_matter_does_not_re_run(edited, name, old, new, rules):
+    edited.edit(name, old, new)
+    assert edited.planned() == sorted(rules)
+
+
+def test_an_edit_of_one_loss_re_runs_its_own_students_alone(edited):
+    (edited.path / "kd/losses/ot.py").open("a").write("\nEDITED = 1\n")
+    assert edited.planned() == sorted(CHAIN)
+
+
+def test_an_edit_of_a_metric_re_runs_scores_alone(edited):
+    (edited.path / "kd/evaluation/overlap.py").open("a").write("\nEDITED = 1\n")
+    assert edited.planned() == sorted(["score"] * 4 + ["table", "track", "headline", "all"])
+
+
+def test_a_new_seed_runs_only_the_new_cells(edited):
+    planned = edited.planned("--config", "experiment=smoke", "seeds=2")
+    assert planned.count("distill") == 2
+    assert planned.count("score") == 2
+    assert "pretrain" not in planned and "answer" not in planned
+
+
+def test_a_damaged_input_is_detected_and_named(edited):
+    model = edited.path / RUN / "model" / "model.safetensors"
+    original = model.read_bytes()
+    try:
+        model.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+        predictions = f"{RUN}/eval/squad/predictions.parquet"
+        done = edited.smoke("--forcerun", "predict_student", "--until", "predict_student")
+        assert done.returncode != 0
+        assert "changed since stage 'distill' wrote it" in done.stdout.strip().splitlines()[-1]
+        assert predictions
+    finally:
+        model.write_bytes(original)
