@@ -7,12 +7,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 from kd.errors import KdError, nearest
 from kd.experiment import expansion, loading, stages
 from kd.experiment.layout import Run
-from kd.experiment.schema import FilesDataset, LocalModel, MicroModel
+from kd.experiment.datasets import FilesDataset
+from kd.experiment.models import LocalModel, MicroModel
 from kd.provenance.canonical import canonical_json
 from kd.provenance.code import code_digest
 from kd.training.code import distillation_modules
@@ -37,6 +36,11 @@ wildcard_constraints:
 OVERRIDES = {key: value for key, value in config.items() if key != "experiment"}
 
 
+def refuse(reason):
+    """Stop before any job, with the reason as the last line."""
+    sys.exit(f"kd: error: {reason}")
+
+
 @cache
 def load(name):
     """The experiment called `name`; `--config KEY=VALUE` overrides the selected one."""
@@ -44,7 +48,7 @@ def load(name):
     try:
         return loading.load_experiment(loading.find_experiment(name), overrides)
     except KdError as error:
-        sys.exit(f"kd: error: {error}")
+        refuse(error)
 
 
 SELECTED = load(config.get("experiment", "micro"))
@@ -52,8 +56,14 @@ SELECTED = load(config.get("experiment", "micro"))
 
 def repeat_refusals(logs):
     """Say last what `kd` refused, below all that Snakemake has to say."""
-    lines = [line for log in logs for line in Path(log).read_text(encoding="utf-8").splitlines()]
-    refusals = dict.fromkeys(line.strip() for line in lines if line.startswith("kd: error: "))
+    lines = [
+        line
+        for log in logs
+        for line in Path(log).read_text(encoding="utf-8").splitlines()
+    ]
+    refusals = dict.fromkeys(
+        line.strip() for line in lines if line.startswith("kd: error: ")
+    )
     print(*refusals, sep="\n", file=sys.stderr)
 
 
@@ -62,13 +72,13 @@ def spec_of(make, *arguments):
     try:
         return canonical_json(make(*arguments).model_dump(mode="json"))
     except KdError as error:
-        raise WorkflowError(str(error))
+        refuse(error)
 
 
 def declared(block, name, kind):
     """An entry of the experiment, or a sentence that says there is none."""
     if name not in block:
-        raise WorkflowError(f"{kind} '{name}' is not defined. {nearest(name, block)}")
+        refuse(f"{kind} '{name}' is not defined. {nearest(name, block)}")
     return block[name]
 
 
@@ -139,6 +149,10 @@ def run_of(wildcards):
     )
 
 
+def experiment_folder(wildcards):
+    return f"results/{wildcards.experiment}"
+
+
 def data_root(wildcards):
     return load(wildcards.experiment).data_root
 
@@ -168,7 +182,7 @@ def model_folder(experiment, name):
         return f"results/{experiment}/models/{name}/model"
     if isinstance(model, LocalModel):
         return model.path
-    raise WorkflowError(
+    refuse(
         f"{experiment}.yaml: model '{name}' is on the hub, which the rules do not fetch yet. "
         "Download it and name its folder with 'source: local'."
     )
@@ -205,7 +219,7 @@ def table_scores(wildcards):
     try:
         scores = expansion.table_scores(load(wildcards.experiment), wildcards.table)
     except KdError as error:
-        raise WorkflowError(str(error))
+        refuse(error)
     return [f"results/{wildcards.experiment}/{path}" for path in scores]
 
 
@@ -232,7 +246,7 @@ def selected_table(suffix):
         try:
             expansion.table_of(SELECTED, wildcards.table)
         except KdError as error:
-            raise WorkflowError(str(error))
+            refuse(error)
         return f"results/{SELECTED.name}/tables/{wildcards.table}.{suffix}"
 
     return path

@@ -15,7 +15,7 @@ rule table:
         spec=table_spec,
         code=code_digest("kd.tables.assembly"),
         published=published_option,
-        results="results/{experiment}",
+        results=experiment_folder,
         out="results/{experiment}/tables",
     message:
         "Table {wildcards.table} of {wildcards.experiment}"
@@ -34,7 +34,7 @@ rule track:
     benchmark:
         "logs/{experiment}/tables/{table}.track.benchmark.jsonl"
     params:
-        results="results/{experiment}",
+        results=experiment_folder,
         code=code_digest("kd.tracking"),
     message:
         "Project the runs of {wildcards.table} into MLflow"

@@ -30,6 +30,13 @@ def build_prompt(row: Row, shots: Sequence[Row]) -> str:
     return "".join(solved) + _question(row)
 
 
+def follow_up(row: Row) -> str:
+    """The prompt of `row` for a reader who has its context before them: the question alone."""
+    template = TEMPLATES[row.task]
+    start = template.find("Question:")
+    return template[start:].format(question=row.question) if start >= 0 else ""
+
+
 def answer_text(generated: str) -> str:
     """The answer in `generated`: its text up to the first newline, stripped.
 
@@ -56,21 +63,12 @@ def choose_shots(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     return random.Random(int.from_bytes(digest[:8], "big")).sample(by_id, count)
 
 
-def shots_for(row: Row, shots: Sequence[Row], count: int) -> list[Row]:
-    """The first `count` of `shots` that are not `row` itself (draw one to spare).
-
-    A training row may be among the examples; it must not be shown its own answer.
-    """
-    return [shot for shot in shots if shot.id != row.id][:count]
-
-
 def _question(row: Row) -> str:
     if row.task not in TEMPLATES:
-        raise DataError(f"Row '{row.id}' has the unknown task '{row.task}'. "
-                        + nearest(row.task, TEMPLATES))
-    return TEMPLATES[row.task].format(
-        title=row.title, context=row.context, question=row.question
-    )
+        raise DataError(
+            f"Row '{row.id}' has the unknown task '{row.task}'. " + nearest(row.task, TEMPLATES)
+        )
+    return TEMPLATES[row.task].format(title=row.title, context=row.context, question=row.question)
 
 
 def _one_line(answer: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from kd.data import micro
 from kd.data.rows import Row, parse_rows, write_rows
 from kd.errors import DataError
-from kd.experiment.schema import SPLITS, FieldMap, FilesDataset, HubDataset, MicroDataset
+from kd.experiment.datasets import SPLITS, FieldMap, FilesDataset, HubDataset, MicroDataset
 from kd.experiment.stages import DataSpec
 from kd.provenance.manifest import StageRecord
 

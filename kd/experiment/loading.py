@@ -9,15 +9,16 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from kd.errors import ExperimentError, nearest
-from kd.experiment import schema
+from kd.experiment import base, datasets, models, schema
 from kd.experiment.references import check_references
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 _BLOCKS = {
     name: model
-    for name, model in vars(schema).items()
-    if isinstance(model, type) and issubclass(model, schema.Strict)
+    for module in (datasets, models, schema)
+    for name, model in vars(module).items()
+    if isinstance(model, type) and issubclass(model, base.Strict)
 }
 
 
@@ -94,7 +95,7 @@ def _blocks_in(annotation: Any) -> Any:
     return [block for name, block in _BLOCKS.items() if f".{name}" in text.replace("'", "")]
 
 
-def _is_tagged(block: type[schema.Strict], tag: int | str) -> bool:
+def _is_tagged(block: type[base.Strict], tag: int | str) -> bool:
     source = block.model_fields.get("source")
     return source is not None and repr(tag) in repr(source.annotation)
 

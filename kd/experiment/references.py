@@ -6,7 +6,8 @@ All findings are collected: a user mends a file once, not once per error.
 from collections.abc import Iterable, Iterator
 
 from kd.errors import LossError, nearest
-from kd.experiment.schema import Experiment, MicroModel, Model
+from kd.experiment.models import MicroModel, Model
+from kd.experiment.schema import Experiment
 from kd.losses.catalogue import available_losses
 
 

@@ -11,23 +11,12 @@ import yaml
 from pydantic import ValidationError
 
 from kd.errors import ExperimentError, nearest
+from kd.experiment.base import Name, Natural, Percent, Score, Strict
+from kd.experiment.datasets import Dataset
 from kd.experiment.expansion import TableRow, table_methods, table_of, table_rows
 from kd.experiment.layout import Run
-from kd.experiment.schema import (
-    Dataset,
-    Evaluation,
-    Experiment,
-    Generation,
-    Logits,
-    Method,
-    MicroModel,
-    Name,
-    Natural,
-    Percent,
-    Score,
-    Strict,
-    Training,
-)
+from kd.experiment.models import MicroModel
+from kd.experiment.schema import Evaluation, Experiment, Generation, Logits, Method, Training
 
 AnySpec = TypeVar("AnySpec", bound=Strict)
 

@@ -41,7 +41,9 @@ def package(tmp_path, monkeypatch):
 def test_comments_docstrings_and_layout_do_not_count(package):
     write, digest = package
     before = digest()
-    write("b", '"""New."""\nfrom kd.experiment import schema\n\n# why\ndef g():\n  "doc"\n  return 1')
+    write(
+        "b", '"""New."""\nfrom kd.experiment import schema\n\n# why\ndef g():\n  "doc"\n  return 1'
+    )
     assert digest() == before
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kd.errors import ArtifactError
-from kd.experiment.schema import Strict
+from kd.experiment.base import Strict
 from kd.provenance.manifest import StageRecord, path_digest, read_manifest
 
 

@@ -13,6 +13,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "kd", "rules", "profiles", "experiments", "pyproject.toml")
 
 
+def job_counts(output: str) -> dict[str, int]:
+    """The table below "Job stats:", without its total; empty where nothing is to be done."""
+    _, _, table = output.partition("Job stats:")
+    rows = [line.split() for line in table.partition("\n\n")[0].splitlines()]
+    return {
+        row[0]: int(row[1])
+        for row in rows
+        if len(row) == 2 and row[1].isdigit()
+        if row[0] != "total"
+    }
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A copy of the project, with commands run against the copy's own package."""
@@ -41,15 +53,11 @@ class Checkout:
     def smoke(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run("snakemake", *arguments, "--workflow-profile", "profiles/smoke")
 
-    def planned(self, *arguments: str) -> list[str]:
-        """Rules of the jobs that a dry run of the smoke experiment would run, sorted."""
-        done = self.smoke("-n", *arguments)
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Jobs by rule that a dry run of the smoke experiment would run."""
+        done = self.smoke("-n", "--quiet", "rules", *arguments)
         assert done.returncode == 0, done.stdout
-        return sorted(
-            line.removeprefix("rule ").removeprefix("localrule ").rstrip(":")
-            for line in done.stdout.splitlines()
-            if line.startswith(("rule ", "localrule "))
-        )
+        return job_counts(done.stdout)
 
     def edit(self, name: str, old: str, new: str) -> None:
         file = self.path / name

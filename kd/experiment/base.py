@@ -1,0 +1,40 @@
+"""What all blocks of an experiment file share: strictness, and the types of small values."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Score = Literal[
+    "f1",
+    "exact_match",
+    "precision",
+    "recall",
+    "rouge1",
+    "rouge2",
+    "rougeL",
+    "rougeLsum",
+    "bertscore",
+]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def plain_name(name: str) -> str:
+    """Refuse a name that a path or a shell could misread."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"'{name}' is no valid name: use letters, digits, '_' and '-'")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0)]
+Percent = Annotated[int, Field(gt=0, le=100)]
+
+
+class Strict(BaseModel):
+    """Base of all blocks: unknown keys and silent conversions are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

@@ -1,0 +1,75 @@
+"""Teachers and students in an experiment file: trained here, in a folder, or on the hub."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kd.experiment.base import Natural, Positive, Rate, Strict
+
+Architecture = Literal["llama", "mistral", "opt", "gpt_neox", "bloom", "t5"]
+Size = Literal["tiny", "small", "medium", "large"]
+
+
+class TokenizerSpec(Strict):
+    """A tokenizer trained on the experiment's own text."""
+
+    algorithm: Literal["byte_bpe", "metaspace_bpe", "unigram", "wordpiece"]
+    vocabulary: Annotated[int, Field(ge=300, le=65536)]
+
+
+class Pretraining(Strict):
+    """How a micro model learns the language of its world before anything is distilled."""
+
+    steps: Positive
+    batch_size: Positive = 32
+    learning_rate: Rate = 2e-3
+    rows: Positive = Field(description="rows of each dataset that the model reads")
+    shots: list[Natural] = Field(
+        default=[0],
+        min_length=1,
+        description="numbers of examples that its prompts hold, one after the other",
+    )
+    answers: Literal["own", "quote"] = Field(
+        default="own",
+        description="'own': the rows' answers; 'quote': the sentences that they were drawn from",
+    )
+
+
+class _Model(Strict):
+    shots: Natural | dict[str, Natural] = Field(
+        default=0, description="few-shot examples in this model's own prompts, by dataset"
+    )
+
+    def shots_on(self, dataset: str) -> int:
+        """Few-shot examples that this model is shown on `dataset`."""
+        return self.shots if isinstance(self.shots, int) else self.shots.get(dataset, 0)
+
+
+class MicroModel(_Model):
+    """A model built from a configuration and trained inside the workflow."""
+
+    source: Literal["micro"]
+    architecture: Architecture
+    size: Size
+    context: Positive = Field(default=512, description="longest sequence, tokens")
+    tokenizer: TokenizerSpec
+    pretraining: Pretraining
+    seed: Natural = 0
+
+
+class LocalModel(_Model):
+    """A model folder in the hub's own format (config.json, *.safetensors, tokenizer)."""
+
+    source: Literal["local"]
+    path: str
+
+
+class HubModel(_Model):
+    """A model on the Hugging Face hub, pinned by revision."""
+
+    source: Literal["hub"]
+    repo: str
+    revision: str
+
+
+Model = Annotated[MicroModel | LocalModel | HubModel, Field(discriminator="source")]

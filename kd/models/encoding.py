@@ -1,0 +1,36 @@
+"""Text to token ids, the same way in training, extraction and generation.
+
+Special tokens are added here, explicitly, and nowhere else: what a student is trained
+on is, token for token, what it is tested on.
+"""
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, text: str, encoder_decoder: bool
+) -> list[int]:
+    """Encode a prompt: BOS (where the tokenizer has one) + text, or text + EOS for an encoder."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    if encoder_decoder:
+        return [*ids, tokenizer.eos_token_id]
+    return ids if tokenizer.bos_token_id is None else [tokenizer.bos_token_id, *ids]
+
+
+def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
+    """Encode an answer as it follows a prompt: a space and the text, without EOS.
+
+    It is encoded apart from the prompt, so that the prompt's tokens do not depend on it.
+    """
+    ids: list[int] = tokenizer.encode(f" {answer}", add_special_tokens=False)
+    return ids
+
+
+def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Longest sequence, in tokens, that `model` can read: its positions or its tokenizer's limit.
+
+    Models without learned or declared positions (Bloom, T5) are bounded by the tokenizer.
+    """
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    limit: int = tokenizer.model_max_length
+    return limit if positions is None else min(positions, limit)

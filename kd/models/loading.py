@@ -1,0 +1,61 @@
+"""Loading a model folder in the hub's own format: config, safetensors, tokenizer.
+
+Nothing is fetched and no code of a model is run: a folder is all that a stage ever sees.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from kd.errors import ModelError
+
+# A bar per loaded model would fill the logs.
+logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def pick_device() -> torch.device:
+    """The first CUDA device that is visible, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load model (float32, evaluation mode, on `pick_device()`) and tokenizer.
+
+    Raises:
+        ModelError: the folder is missing, incomplete, or holds no safetensors.
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder}: no model here (config.json is missing). Train it with `kd pretrain`, or "
+            "give a folder in the hub's format."
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise ModelError(f"{folder}: the model cannot be loaded ({cause}).") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    loaded: PreTrainedModel = model.eval()
+    loaded.to(pick_device())  # type: ignore[arg-type]  # the library's own annotation is wrong
+    return loaded, tokenizer

@@ -1,0 +1,32 @@
+"""Stage `pretrain`: a micro model from the rows of all datasets of its experiment."""
+
+from pathlib import Path
+
+from kd.data.rows import Row, read_rows
+from kd.experiment.stages import PretrainSpec
+from kd.models.pretraining import pretrain
+from kd.progress import progress
+from kd.provenance.manifest import StageRecord
+
+
+def pretrain_model(spec: PretrainSpec, data: Path, out: Path) -> None:
+    """Train the model on the datasets below `data` and write the folder `out/model`."""
+    inputs = {name: corpus_file(data / name) for name in spec.datasets}
+    record = StageRecord("pretrain", spec, inputs, ("kd.models.stage",))
+    count = spec.model.pretraining.rows
+    rows: dict[str, list[Row]] = {name: read_rows(path)[:count] for name, path in inputs.items()}
+    with progress(f"pretraining {spec.name}", spec.model.pretraining.steps) as advance:
+        pretrain(
+            spec.model,
+            spec.name,
+            rows,
+            out / "model",
+            lambda step, loss: advance(step, f"loss {loss:.3f}"),
+        )
+    record.write(out / "model")
+
+
+def corpus_file(dataset: Path) -> Path:
+    """What models learn from: the rows set aside for it, or else the training rows."""
+    own = dataset / "pretraining.parquet"
+    return own if own.is_file() else dataset / "train.parquet"

@@ -1,0 +1,114 @@
+"""Stored logits are those that predict each answer token, whatever else is in the batch."""
+
+import pytest
+import torch
+
+from kd.data.prompts import build_prompt
+from kd.data.rows import Row, write_rows
+from kd.errors import DataError
+from kd.experiment.models import TokenizerSpec
+from kd.experiment.schema import Generation, Logits
+from kd.experiment.stages import AnswerSpec, ExtractSpec
+from kd.logits import LogitReader
+from kd.models.architectures import Vocabulary, build_model
+from kd.models.encoding import encode_answer, encode_prompt
+from kd.models.loading import load_model
+from kd.models.tokenizers import train_tokenizer
+from kd.provenance.manifest import read_manifest
+from kd.teacher import extraction
+from kd.teacher.answers import read_answers, write_answers
+
+WORDS = "red blue green white black grey pink gold".split()
+
+
+def rows(split):
+    return [
+        Row(
+            id=f"{split}-{i}",
+            task="qa",
+            context=f"the {word} cat " * (i + 1),
+            question="which",
+            answers=[word],
+        )
+        for i, word in enumerate(WORDS)
+    ]
+
+
+@pytest.fixture(scope="module", params=["llama", "opt", "t5"])
+def made(request, tmp_path_factory):
+    """A random teacher that has answered eight training and eight validation rows."""
+    folder = tmp_path_factory.mktemp(request.param)
+    for split in ("train", "validation"):
+        write_rows(rows(split), folder / "data" / f"{split}.parquet")
+    texts = [f"{build_prompt(row, [])} {row.answers[0]}" for row in rows("train")]
+    tokenizer = train_tokenizer(TokenizerSpec(algorithm="unigram", vocabulary=400), texts)
+    tokenizer.model_max_length = 200
+    model = build_model(request.param, "tiny", Vocabulary.of(tokenizer), context=200, seed=0)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return folder
+
+
+def answer(folder, name="answers.parquet", **change):
+    spec = AnswerSpec(
+        dataset="d", seed=0, **({"shots": 1, "generation": Generation(max_new_tokens=6)} | change)
+    )
+    write_answers(spec, folder / "model", folder / "data", folder / name)
+    return read_answers(folder / name)
+
+
+def test_shots_are_not_answered_and_are_recorded(made):
+    answers = answer(made)
+    manifest = read_manifest(made / "answer.manifest.json")
+    (shot,) = manifest["notes"]["shots"]
+    ids = [found.id for found in answers]
+    assert shot not in ids and len(ids) == 15
+    assert all(found.prompt.count("Question:") == 2 for found in answers)
+
+
+def test_each_stored_distribution_predicts_its_answer_token(made, monkeypatch):
+    answers = [found for found in answer(made) if found.answer]
+    model, tokenizer = load_model(made / "model")
+    stores = []
+    for budget in (1, 4096):  # one row a batch, all rows in one
+        monkeypatch.setattr(extraction, "TOKEN_BUDGET", budget)
+        out = made / f"logits-{budget}"
+        spec = ExtractSpec(logits=Logits(epsilon=0.0))
+        extraction.extract_logits(spec, made / "model", made / "answers.parquet", out)
+        stores.append(LogitReader(out))
+    for found in answers:
+        prompt = encode_prompt(tokenizer, found.prompt, model.config.is_encoder_decoder)
+        target = encode_answer(tokenizer, found.answer)
+        for position, token in enumerate(target):
+            with torch.inference_mode():
+                expected = next_token(model, prompt, target[:position]).log_softmax(-1)
+            for store in stores:
+                row = store[found.id]
+                assert int(row.token_ids[position]) == token
+                dense = dense_row(row, position, model.config.vocab_size)
+                assert torch.allclose(dense, expected, atol=2e-5), (found.id, position)
+
+
+def next_token(model, prompt, given):
+    if model.config.is_encoder_decoder:
+        decoder = torch.tensor([[model.config.decoder_start_token_id, *given]])
+        return model(input_ids=torch.tensor([prompt]), decoder_input_ids=decoder).logits[0, -1]
+    return model(input_ids=torch.tensor([prompt + given])).logits[0, -1]
+
+
+def dense_row(row, position, vocabulary):
+    start, end = int(row.offsets[position]), int(row.offsets[position + 1])
+    dense = torch.full((vocabulary,), -torch.inf)
+    dense[row.ids[start:end].long()] = row.log_probs[start:end]
+    return dense
+
+
+def test_prompts_that_cannot_fit_are_dropped_and_counted_or_refused(made):
+    everything = len(answer(made, shots=0))
+    fewer = answer(made, "some.parquet", shots=0, generation=Generation(max_new_tokens=170))
+    manifest = read_manifest(made / "answer.manifest.json")
+    assert 0 < len(fewer) < everything
+    assert manifest["notes"]["dropped_too_long"] == everything - len(fewer)
+    with pytest.raises(DataError, match="every prompt with 7 shot"):
+        answer(made, "none.parquet", shots=7)
+    answer(made)  # restore the manifest for other tests

@@ -1,0 +1,110 @@
+"""A tiny decoder and a tiny encoder-decoder, answers, and their stored teacher logits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from kd.data.rows import Row
+from kd.experiment.models import TokenizerSpec
+from kd.experiment.schema import Method, Training
+from kd.logits import LogitReader, LogitWriter
+from kd.models.architectures import Vocabulary, build_model
+from kd.models.encoding import encode_answer
+from kd.models.tokenizers import train_tokenizer
+from kd.teacher.answers import Answer
+from kd.training.batches import Collator
+from kd.training.examples import build_examples
+from kd.training.loop import Loop, Material
+from kd.training.objective import Objective
+
+WORDS = "red blue green white black grey pink gold".split()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    texts = [f"Context: the {word} cat\nQuestion: which cat\nAnswer: {word}\n" for word in WORDS]
+    tokenizer = train_tokenizer(TokenizerSpec(algorithm="byte_bpe", vocabulary=320), texts)
+    tokenizer.model_max_length = 128
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[Row]:
+    return [
+        Row(id=f"r{i}", task="qa", context=f"the {word} cat", question="which cat", answers=[word])
+        for i, word in enumerate(WORDS)
+    ]
+
+
+@pytest.fixture(scope="session")
+def answers(rows: list[Row]) -> list[Answer]:
+    words = [row.answers[0] + (" cat" if i % 2 else "") for i, row in enumerate(rows)]
+    return [
+        Answer(row.id, "train", "prompt", text, "eos")
+        for row, text in zip(rows, words, strict=True)
+    ]
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory, answers, tokenizer) -> LogitReader:
+    """Random teacher distributions over a vocabulary of another size."""
+    folder = tmp_path_factory.mktemp("logits") / "store"
+    generator = torch.Generator().manual_seed(5)
+    with LogitWriter(folder, vocabulary=50, epsilon=0.0) as writer:
+        for answer in answers:
+            ids = torch.tensor(encode_answer(tokenizer, answer.answer)) % 50
+            writer.add(answer.id, ids, torch.randn(len(ids), 50, generator=generator))
+    return LogitReader(folder)
+
+
+@dataclass
+class Setup:
+    model: PreTrainedModel
+    objective: Objective
+    material: Material
+    loop: Loop
+
+
+@pytest.fixture
+def setup(rows, answers, tokenizer, store) -> Callable[..., Setup]:
+    """Build a loop: `setup(architecture=..., method=..., **training)`."""
+
+    def build(
+        architecture: str = "llama", method: Method | None = None, **training: object
+    ) -> Setup:
+        model = build_model(architecture, "tiny", Vocabulary.of(tokenizer), context=128, seed=1)
+        encoder_decoder = bool(model.config.is_encoder_decoder)
+        found = build_examples(
+            {row.id: row for row in rows},
+            answers,
+            tokenizer,
+            encoder_decoder=encoder_decoder,
+            max_length=128,
+        )
+        method = method or Method(loss="uld", weight=1.5, reduction="sequence")
+        objective = Objective(
+            method, eos_token_id=tokenizer.eos_token_id, shift=not encoder_decoder
+        )
+        needs = store if method.loss != "none" else None
+        collate = Collator(tokenizer.pad_token_id, encoder_decoder=encoder_decoder, store=needs)
+        material = Material(found.examples[:6], found.examples[6:], collate)
+        settings = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 3, "checkpoint_steps": 2}
+        loop = Loop(
+            model,
+            objective,
+            material,
+            training=Training(**(settings | training)),  # type: ignore[arg-type]
+            seed=3,
+        )
+        return Setup(model, objective, material, loop)
+
+    return build
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints"

@@ -1,0 +1,99 @@
+"""Batches: every row once an epoch, labels where they belong, teacher rows with their students."""
+
+import pytest
+import torch
+
+from kd.errors import DataError
+from kd.experiment.schema import Method
+from kd.losses import distillation_loss
+from kd.training.batches import IGNORED, batch_indices, epoch_order, steps_per_epoch
+from kd.training.examples import build_examples, subset
+
+
+def test_every_row_is_met_once_an_epoch_in_another_order():
+    for epoch in range(3):
+        steps = range(epoch * 3, epoch * 3 + 3)
+        met = [index for step in steps for index in batch_indices(10, 4, seed=0, step=step)]
+        assert sorted(met) == list(range(10))
+    assert epoch_order(10, 0, 0) != epoch_order(10, 0, 1) != epoch_order(10, 1, 1)
+    assert steps_per_epoch(10, 4) == 3
+
+
+def test_decoder_labels_are_the_target_and_nothing_else(setup):
+    made = setup()
+    examples = made.material.train[:3]
+    batch = made.material.collate(examples)
+    ids, labels = batch.inputs["input_ids"], batch.labels
+    for row, example in enumerate(examples):
+        scored = labels[row] != IGNORED
+        assert labels[row][scored].tolist() == example.target
+        assert torch.equal(ids[row][scored], labels[row][scored])
+        length = int(batch.inputs["attention_mask"][row].sum())
+        assert ids[row, :length].tolist() == example.prompt + example.target
+
+
+def test_encoder_decoder_labels_are_the_target(setup):
+    made = setup("t5")
+    examples = made.material.train[:3]
+    batch = made.material.collate(examples)
+    for row, example in enumerate(examples):
+        assert batch.labels[row][batch.labels[row] != IGNORED].tolist() == example.target
+        mask = batch.inputs["attention_mask"][row].bool()
+        assert batch.inputs["input_ids"][row][mask].tolist() == example.prompt
+
+
+def test_teacher_rows_follow_their_students(setup, store):
+    made = setup()
+    examples = [made.material.train[index] for index in (3, 0, 2)]
+    teacher = made.material.collate(examples).teacher
+    for row, example in enumerate(examples):
+        expected = store[example.id]
+        assert int(teacher.lengths[row]) == len(expected.token_ids)
+        kept = teacher.log_probs[row, 0]
+        assert torch.isclose(kept.exp().sum(), torch.tensor(1.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_the_objective_is_its_formula_and_leaves_eos_to_cross_entropy(
+    setup, tokenizer, architecture
+):
+    method = Method(loss="uld", weight=1.5, ce_weight=0.5, reduction="sequence")
+    made = setup(architecture, method)
+    batch = made.material.collate(made.material.train[:4])
+    terms = made.objective(made.model, batch)
+    logits = made.model(**batch.inputs).logits
+    shift = architecture != "t5"
+    labels = batch.labels.clone()
+    cross_entropy = distillation_loss("cross_entropy", logits, None, labels, shift=shift)
+    labels[labels == tokenizer.eos_token_id] = IGNORED
+    uld = distillation_loss("uld", logits, batch.teacher, labels, reduction="sequence", shift=shift)
+    assert terms.total.item() == pytest.approx((0.5 * cross_entropy + 1.5 * uld).item(), rel=1e-6)
+    # Answers are as long in the student's tokens as in the teacher's here, so scoring EOS too
+    # would not change the pairing; the cross-entropy must see one token more per row.
+    with_eos = (batch.labels != IGNORED).sum() - (labels != IGNORED).sum()
+    assert int(with_eos) == 4
+
+
+def test_rows_without_answer_or_too_long_are_dropped_and_counted(rows, answers, tokenizer):
+    spoiled = [*answers[:-1], type(answers[0])("r7", "train", "p", "", "eos")]
+    by_id = {row.id: row for row in rows}
+    lengths = [
+        len(example.prompt) + len(example.target)
+        for example in build_examples(
+            by_id, spoiled, tokenizer, encoder_decoder=False, max_length=128
+        ).examples
+    ]
+    limit = max(lengths) - 1
+    found = build_examples(by_id, spoiled, tokenizer, encoder_decoder=False, max_length=limit)
+    assert found.empty_answer == 1
+    assert found.too_long == sum(length > limit for length in lengths) > 0
+    assert len(found.examples) == len(spoiled) - 1 - found.too_long
+    with pytest.raises(DataError, match="no example is left"):
+        build_examples(by_id, spoiled, tokenizer, encoder_decoder=False, max_length=3)
+
+
+def test_smaller_shares_are_contained_in_larger_ones(answers):
+    quarter, half = ({a.id for a in subset(answers, share, 0)} for share in (25, 50))
+    assert quarter < half and len(half) == 4
+    assert subset(answers, 100, 0) == answers
+    assert {a.id for a in subset(answers, 50, 1)} != half
