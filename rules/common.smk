@@ -46,7 +46,7 @@ def load(name):
     """The experiment called `name`; `--config KEY=VALUE` overrides the selected one."""
     overrides = OVERRIDES if name == config.get("experiment", "micro") else {}
     try:
-        return loading.load_experiment(loading.find_experiment(name), overrides)
+        return loading.load_experiment(loading.find_experiment(str(name)), overrides)
     except KdError as error:
         refuse(error)
 
@@ -99,6 +99,7 @@ def pretrain_spec(wildcards):
 
 def answer_spec(wildcards):
     experiment = load(wildcards.experiment)
+    declared(experiment.teachers, wildcards.teacher, "teacher")
     return spec_of(stages.answer_spec, experiment, wildcards.teacher, wildcards.dataset)
 
 
@@ -116,13 +117,15 @@ def student_predict_spec(wildcards):
 
 def native_predict_spec(wildcards):
     experiment = load(wildcards.experiment)
-    shots = experiment.students[wildcards.student].shots_on(wildcards.test)
+    student = declared(experiment.students, wildcards.student, "student")
+    shots = student.shots_on(wildcards.test)
     return spec_of(stages.predict_spec, experiment, wildcards.test, shots)
 
 
 def teacher_predict_spec(wildcards):
     experiment = load(wildcards.experiment)
-    shots = experiment.teachers[wildcards.teacher].shots_on(wildcards.test)
+    teacher = declared(experiment.teachers, wildcards.teacher, "teacher")
+    shots = teacher.shots_on(wildcards.test)
     return spec_of(stages.predict_spec, experiment, wildcards.test, shots)
 
 
@@ -163,11 +166,18 @@ def source_files(wildcards):
     dataset = declared(experiment.datasets, wildcards.dataset, "dataset")
     if not isinstance(dataset, FilesDataset):
         return []
-    return [f"{experiment.data_root}/{path}" for path in dataset.paths.values()]
+    files = [f"{experiment.data_root}/{path}" for path in dataset.paths.values()]
+    for file in files:
+        if not Path(file).is_file():
+            refuse(
+                f"{wildcards.experiment}.yaml: dataset '{wildcards.dataset}' names {file}, which "
+                "does not exist. Give the folder that holds it: --config data_root=FOLDER"
+            )
+    return files
 
 
 def all_data(wildcards):
-    datasets = load(wildcards.experiment).datasets
+    datasets = expansion.used_datasets(load(wildcards.experiment))
     return expand(
         "results/{experiment}/data/{dataset}",
         experiment=wildcards.experiment,
@@ -177,10 +187,16 @@ def all_data(wildcards):
 
 def model_folder(experiment, name):
     """Where a model lies: trained by the workflow, or given by its path."""
-    model = (load(experiment).teachers | load(experiment).students)[name]
+    models = load(experiment).teachers | load(experiment).students
+    model = declared(models, name, "model")
     if isinstance(model, MicroModel):
         return f"results/{experiment}/models/{name}/model"
     if isinstance(model, LocalModel):
+        if not Path(model.path, "config.json").is_file():
+            refuse(
+                f"{experiment}.yaml: model '{name}' is said to lie in {model.path}, but there is no "
+                "config.json. Correct its 'path'."
+            )
         return model.path
     refuse(
         f"{experiment}.yaml: model '{name}' is on the hub, which the rules do not fetch yet. "
@@ -211,8 +227,9 @@ def logits_option(wildcards, input):
 
 def distill_code(wildcards):
     """Digest of the code behind a student: the stage's, and its own loss's alone."""
-    loss = load(wildcards.experiment).methods[wildcards.method].loss
-    return code_digest(*distillation_modules(loss))
+    methods = load(wildcards.experiment).methods
+    method = declared(methods, wildcards.method, "method")
+    return code_digest(*distillation_modules(method.loss))
 
 
 def table_scores(wildcards):

@@ -22,7 +22,7 @@ rule distill:
         logits=logits_option,
         out="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}",
         # Not an output: Snakemake deletes the outputs of a failed job, and this must survive it.
-        checkpoints="checkpoints/{experiment}",
+        checkpoints="checkpoints/{experiment}/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}",
     message:
         "Distil {wildcards.student} from {wildcards.teacher} on {wildcards.dataset} "
         "with {wildcards.method} ({wildcards.fraction} %, seed {wildcards.seed})"

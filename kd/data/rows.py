@@ -95,4 +95,8 @@ def read_rows(path: Path) -> list[Row]:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file. Run the data stage first (`kd data --help`).")
-    return parse_rows(pq.read_table(path).to_pylist(), str(path))
+    try:
+        records = pq.read_table(path).to_pylist()
+    except pa.ArrowInvalid:
+        raise DataError(f"{path}: not a parquet file. Delete it and run `kd data` again.") from None
+    return parse_rows(records, str(path))

@@ -38,9 +38,11 @@ def build_dataset(spec: DataSpec, root: Path, out: Path) -> None:
                 f"{path}: no such file (split '{split}' of dataset '{spec.name}'). "
                 "Give the folder that holds it: --config data_root=FOLDER."
             )
-    record = StageRecord("data", spec, files, ("kd.data.sources",))
+    record = StageRecord("data", spec, files, ("kd.data.sources",), external=tuple(files))
     splits = _rows(spec, files)
     _refuse_shared_ids(spec.name, splits)
+    for stale in out.glob("*.parquet"):
+        stale.unlink()
     for split, rows in splits.items():
         write_rows(rows, out / f"{split}.parquet")
     record.write(
@@ -71,7 +73,10 @@ def _generate(dataset: MicroDataset, spec: DataSpec) -> dict[str, list[Row]]:
     sizes = {split: size for split, size in dataset.splits.model_dump().items() if size}
     return {
         split: parse_rows(
-            [row.model_dump() for row in micro.generate(world, split, size, spec.seed)],
+            [
+                row.model_dump() | {"task": dataset.task}
+                for row in micro.generate(world, split, size, spec.seed)
+            ],
             f"micro world '{world}', {split}",
         )
         for split, size in sizes.items()
@@ -98,26 +103,41 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
 
 def _check_json_lines(path: Path) -> None:
     """Name the first line that is no JSON object, or whose fields change type."""
-    types: dict[str, str] = {}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if lines and lines[0].lstrip().startswith("["):
+    lines = _lines(path)
+    if lines[0].lstrip().startswith("["):
         raise DataError(f"{path}: holds one JSON list. Write one JSON object per line instead.")
+    types: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, row {number}: not valid JSON ({error}). Mend it.") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{path}, row {number}: must be a JSON object.")
-        for field, value in record.items():
-            kind = type(value).__name__
-            if value is not None and types.setdefault(field, kind) != kind:
-                raise DataError(
-                    f"{path}, row {number}: '{field}' is of type {kind}, in earlier rows "
-                    f"{types[field]}. Use one type."
-                )
+        if line.strip():
+            _check_record(line, types, f"{path}, row {number}")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        # Not splitlines(): JSON strings may hold other line separators than the newline.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason}). Convert it.") from None
+    if not any(line.strip() for line in lines):
+        raise DataError(f"{path}: no rows. Point the dataset at a file that has some.")
+    return lines
+
+
+def _check_record(line: str, types: dict[str, str], where: str) -> None:
+    """Refuse what is no JSON object, or a field whose type is not the one in `types`."""
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not valid JSON ({error}). Mend it.") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: must be a JSON object.")
+    for field, value in record.items():
+        kind = type(value).__name__
+        if value is not None and types.setdefault(field, kind) != kind:
+            raise DataError(
+                f"{where}: '{field}' is of type {kind}, in earlier rows {types[field]}. "
+                "Use one type."
+            )
 
 
 def _read_hub(dataset: HubDataset, split: str) -> list[dict[str, Any]]:
@@ -154,6 +174,8 @@ def _mapped(
     for number, record in enumerate(records, start=1):
         try:
             mapped.append(_as_row(record, fields, dataset.task))
+        except ValueError as error:
+            raise DataError(f"{where}, row {number}: {error}") from None
         except (KeyError, TypeError):
             wanted = ", ".join(str(field) for field in fields.model_dump().values() if field)
             raise DataError(
@@ -165,6 +187,14 @@ def _mapped(
 
 def _as_row(record: Mapping[str, Any], fields: FieldMap, task: str) -> dict[str, Any]:
     answers = _pick(record, fields.answers)
+    if isinstance(answers, dict):
+        keys = ", ".join(sorted(answers))
+        raise ValueError(
+            f"'{fields.answers}' holds the fields {keys}. Map one of them: "
+            f"answers: {fields.answers}.{sorted(answers)[-1]}."
+        )
+    if answers is None or _pick(record, fields.id) is None:
+        raise ValueError(f"'{fields.id}' and '{fields.answers}' must not be null.")
     return {
         "id": str(_pick(record, fields.id)),
         "task": task,

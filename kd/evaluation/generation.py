@@ -57,6 +57,9 @@ def generate(
     encoded = [encode_prompt(tokenizer, prompt, _has_encoder(model)) for prompt in prompts]
     _refuse_long(encoded, prompt_limit(model, tokenizer, settings), ids)
     model.train(False)
+    # Nothing of the model's own generation_config.json (suppressed or forced tokens, say) may
+    # change the greedy choice.
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     endings = _Endings.of(model, tokenizer)
     # Longest first: what does not fit in memory fails at once, and padding is least.
     order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
@@ -187,8 +190,6 @@ def _pad(prompts: Sequence[list[int]], pad: int, *, left: bool) -> tuple[torch.T
 
 
 def _greedy(model: PreTrainedModel, endings: _Endings, settings: Generation) -> GenerationConfig:
-    # Everything that could change the greedy choice is set, since `generate` takes what is
-    # left open from the model's own generation_config.json.
     return GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=settings.max_new_tokens,
         min_length=0,

@@ -26,7 +26,7 @@ def predict(spec: PredictSpec, model_path: Path, data: Path, out: Path) -> None:
     inputs = {"model": model_path, "test": data / "test.parquet"}
     if spec.shots:
         inputs["train"] = data / "train.parquet"
-    record = StageRecord("predict", spec, inputs, ("kd.evaluation.predict",))
+    record = StageRecord("predict", spec, inputs, ("kd.evaluation.predict",), external=("model",))
     model, tokenizer = load_model(model_path)
     rows = read_rows(inputs["test"])
     shots = choose_shots(read_rows(inputs["train"]), spec.shots, spec.seed) if spec.shots else []

@@ -30,7 +30,7 @@ def plain_name(name: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Positive = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Percent = Annotated[int, Field(gt=0, le=100)]
 
 

@@ -60,6 +60,13 @@ def table_rows(experiment: Experiment, name: str) -> list[TableRow]:
     ]
 
 
+def used_datasets(experiment: Experiment) -> list[str]:
+    """Datasets that some table shows; micro models learn from their rows."""
+    rows = (row for name in experiment.tables for row in table_rows(experiment, name))
+    used = {row.dataset for row in rows}
+    return [name for name in experiment.datasets if name in used]
+
+
 def table_runs(experiment: Experiment, name: str) -> list[Run]:
     """All distillations that a table needs."""
     methods = table_methods(experiment, table_of(experiment, name))

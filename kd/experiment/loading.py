@@ -1,5 +1,6 @@
 """From a file to a checked `Experiment`: `extends`, overrides, and errors as sentences."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def _same_source(old: dict[str, Any], new: dict[str, Any]) -> bool:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ExperimentError(f"{path}: not UTF-8 ({error.reason}). Convert it.") from None
     except OSError:
         stem = path.stem
         known = (file.stem for file in path.parent.glob("*.yaml"))
@@ -116,8 +119,21 @@ def _sentence(error: ErrorDetails) -> str:
         return f"'{key}' is missing."
     message = error["msg"].removeprefix("Value error, ")
     given = error["input"]
+    if error["type"] == "literal_error":
+        known = re.findall(r"'([^']+)'", error["ctx"]["expected"])
+        return f"'{key}' is {given!r}. {nearest(str(given), known)}"
+    if error["type"] == "float_type" and isinstance(given, str) and _is_number(given):
+        return f"'{key}': YAML reads {given} as text. Write it with a dot, as 1.0e-3."
     short = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
     return f"'{key}': {message}{short}."
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def validate(content: Mapping[str, Any], where: str) -> schema.Experiment:

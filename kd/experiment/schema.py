@@ -90,7 +90,7 @@ class Table(Strict):
     teachers: list[Name] = []
     students: list[Name] = []
     methods: list[Name] = []
-    fractions: list[Percent] = [100]
+    fractions: list[Percent] = Field(default=[100], min_length=1)
     baseline: Name = "teacher_text"
 
 
@@ -128,6 +128,14 @@ class Experiment(Strict):
         if not block:
             raise ValueError("must not be empty")
         return block
+
+    @field_validator("methods")
+    @classmethod
+    def _free_columns(cls, methods: dict[str, Method]) -> dict[str, Method]:
+        for name in ("teacher_score", "native"):
+            if name in methods:
+                raise ValueError(f"'{name}' is the name of another column: rename the method")
+        return methods
 
     @model_validator(mode="after")
     def _distinct_models(self) -> "Experiment":

@@ -13,10 +13,16 @@ from pydantic import ValidationError
 from kd.errors import ExperimentError, nearest
 from kd.experiment.base import Name, Natural, Percent, Score, Strict
 from kd.experiment.datasets import Dataset
-from kd.experiment.expansion import TableRow, table_methods, table_of, table_rows
+from kd.experiment.expansion import (
+    TableRow,
+    table_methods,
+    table_of,
+    table_rows,
+    used_datasets,
+)
 from kd.experiment.layout import Run
 from kd.experiment.models import MicroModel
-from kd.experiment.schema import Evaluation, Experiment, Generation, Logits, Method, Training
+from kd.experiment.schema import Evaluation, Experiment, Generation, Logits, Method, Table, Training
 
 AnySpec = TypeVar("AnySpec", bound=Strict)
 
@@ -93,8 +99,9 @@ class TableSpec(Strict):
 
 
 def data_spec(experiment: Experiment, dataset: str) -> DataSpec:
-    """Specification of the rows of `dataset`."""
-    return DataSpec(name=dataset, dataset=experiment.datasets[dataset], seed=experiment.seed)
+    """Specification of the rows of `dataset`. Its metric belongs to tables, not to its rows."""
+    declared = experiment.datasets[dataset].model_copy(update={"metric": "f1"})
+    return DataSpec(name=dataset, dataset=declared, seed=experiment.seed)
 
 
 def pretrain_spec(experiment: Experiment, name: str) -> PretrainSpec:
@@ -106,7 +113,9 @@ def pretrain_spec(experiment: Experiment, name: str) -> PretrainSpec:
             "nothing to pretrain."
         )
     return PretrainSpec(
-        name=name, model=model.model_copy(update={"shots": 0}), datasets=list(experiment.datasets)
+        name=name,
+        model=model.model_copy(update={"shots": 0}),
+        datasets=used_datasets(experiment),
     )
 
 
@@ -157,6 +166,12 @@ def _axes(row: TableRow) -> dict[str, Any]:
     }
 
 
+def _axis_columns(table: Table) -> list[str]:
+    """The axes that a table shows: several fractions are always told apart."""
+    several = len(table.fractions) > 1 and "fraction" not in table.rows
+    return [*table.rows, *(["fraction"] if several else [])]
+
+
 def table_spec(experiment: Experiment, name: str) -> TableSpec:
     """Specification of a table: its lines, methods, seeds and each dataset's metric."""
     table = table_of(experiment, name)
@@ -166,7 +181,7 @@ def table_spec(experiment: Experiment, name: str) -> TableSpec:
         experiment=experiment.name,
         name=name,
         title=table.title,
-        columns=list(table.rows),
+        columns=_axis_columns(table),
         rows=[_axes(row) for row in rows],
         methods=table_methods(experiment, table),
         baseline=table.baseline,

@@ -32,6 +32,7 @@ class Index(BaseModel):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     vocabulary: int
+    tokenizer: str | None = None  # digest of the teacher's tokens and their ids
     epsilon: float
     cap: int | None
     dtype: Literal["float32"] = "float32"

@@ -30,6 +30,7 @@ class LogitWriter:
         vocabulary: int,
         epsilon: float,
         cap: int | None = None,
+        tokenizer: str | None = None,
         shard_entries: int = SHARD_ENTRIES,
     ) -> None:
         """Prepare to write into `folder`; the bounds are those of `keep_top_k`."""
@@ -37,6 +38,7 @@ class LogitWriter:
         self._vocabulary = vocabulary
         self._epsilon = epsilon
         self._cap = cap
+        self._tokenizer = tokenizer
         self._shard_entries = shard_entries
         self._pending: list[TeacherRow] = []
         self._shards: list[Shard] = []
@@ -99,6 +101,7 @@ class LogitWriter:
     def _index(self) -> Index:
         return Index(
             vocabulary=self._vocabulary,
+            tokenizer=self._tokenizer,
             epsilon=self._epsilon,
             cap=self._cap,
             shards=self._shards,

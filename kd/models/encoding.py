@@ -6,6 +6,8 @@ on is, token for token, what it is tested on.
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kd.provenance.canonical import digest
+
 
 def encode_prompt(
     tokenizer: PreTrainedTokenizerBase, text: str, encoder_decoder: bool
@@ -34,3 +36,8 @@ def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     positions: int | None = getattr(model.config, "max_position_embeddings", None)
     limit: int = tokenizer.model_max_length
     return limit if positions is None else min(positions, limit)
+
+
+def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of the mapping from tokens to ids: equal for tokenizers whose ids mean the same."""
+    return digest(tokenizer.get_vocab())

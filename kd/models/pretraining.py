@@ -57,6 +57,7 @@ def pretrain(
         DataError: a dataset has too few rows, or none that fit the model's context.
         TrainingError: the loss is not finite.
     """
+    rows = {dataset: part[: spec.pretraining.rows] for dataset, part in rows.items()}
     tokenizer = train_tokenizer(spec.tokenizer, _texts(rows))
     tokenizer.model_max_length = spec.context
     corpus = Corpus(spec, tokenizer, rows)

@@ -13,8 +13,7 @@ def pretrain_model(spec: PretrainSpec, data: Path, out: Path) -> None:
     """Train the model on the datasets below `data` and write the folder `out/model`."""
     inputs = {name: corpus_file(data / name) for name in spec.datasets}
     record = StageRecord("pretrain", spec, inputs, ("kd.models.stage",))
-    count = spec.model.pretraining.rows
-    rows: dict[str, list[Row]] = {name: read_rows(path)[:count] for name, path in inputs.items()}
+    rows: dict[str, list[Row]] = {name: read_rows(path) for name, path in inputs.items()}
     with progress(f"pretraining {spec.name}", spec.model.pretraining.steps) as advance:
         pretrain(
             spec.model,

@@ -79,7 +79,7 @@ def reachable_modules(*roots: str) -> list[str]:
     waiting = list(roots)
     while waiting:
         module = waiting.pop()
-        if module in seen or module.startswith(NOT_HASHED):
+        if module in seen or any(f"{module}.".startswith(f"{name}.") for name in NOT_HASHED):
             continue
         seen.add(module)
         waiting += [*_imports(module), *_ancestors(module)]

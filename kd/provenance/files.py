@@ -36,9 +36,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     staging.mkdir()
     try:
         yield staging
+        # The old folder is moved aside, not deleted first: the gap without any is one rename.
+        old = staging.with_suffix(".old")
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(old)
         staging.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

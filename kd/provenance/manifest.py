@@ -30,8 +30,9 @@ def path_digest(path: Path) -> str:
     Hidden files do not count: they are marks of tools, not part of an artifact.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("[!.]*") if file.is_file())
-        return digest([[file.relative_to(path).as_posix(), file_digest(file)] for file in files])
+        names = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        shown = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+        return digest([[name.as_posix(), file_digest(path / name)] for name in shown])
     return file_digest(path)
 
 
@@ -63,11 +64,16 @@ def producer_of(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _verified_input(role: str, path: Path) -> dict[str, Any]:
+def _verified_input(role: str, path: Path, external: bool) -> dict[str, Any]:
     if not path.exists():
         raise ArtifactError(f"{path}: missing, needed as {role}. Run the stage that writes it.")
     sha256 = path_digest(path)
     manifest = producer_of(path)
+    if manifest is None and not external:
+        raise ArtifactError(
+            f"{path}: no manifest beside it says which stage wrote it, needed as {role}. "
+            "Delete it and re-run its stage."
+        )
     if manifest is None:
         return {"sha256": sha256, "identity": None}
     if manifest["hashed"]["outputs"][path.name] != sha256:
@@ -89,6 +95,7 @@ class StageRecord:
         code: tuple[str, ...],
         *,
         name: str | None = None,
+        external: tuple[str, ...] = (),
     ) -> None:
         """Verify `inputs` (role to path) against the manifests of the stages that wrote them.
 
@@ -98,6 +105,7 @@ class StageRecord:
             inputs: role to file or folder.
             code: modules whose code, with all it imports, makes the outputs.
             name: stem of the manifest's file, where a folder holds several of one stage.
+            external: roles that may come from outside the chain, without a manifest.
 
         Raises:
             ArtifactError: an input is missing or is not what its stage wrote.
@@ -109,7 +117,10 @@ class StageRecord:
             "stage": stage,
             "spec": spec.model_dump(mode="json"),
             "code": code_digest(*code),
-            "inputs": {role: _verified_input(role, path) for role, path in sorted(inputs.items())},
+            "inputs": {
+                role: _verified_input(role, path, role in external)
+                for role, path in sorted(inputs.items())
+            },
         }
 
     @property
@@ -120,8 +131,8 @@ class StageRecord:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that determines the outputs: specification, code and inputs."""
-        return digest(self._hashed)
+        """Hash of all that determines the outputs: specification, code, inputs, environment."""
+        return digest(self._hashed | {"numerics": environment.numerics()})
 
     def write(self, *outputs: Path, notes: Mapping[str, Any] | None = None) -> None:
         """List `outputs` (all in one folder) and write the manifest beside them.

@@ -9,7 +9,6 @@ from typing import Any
 from tabulate import tabulate
 
 from kd.experiment.stages import TableSpec
-from kd.provenance.environment import source_state
 from kd.provenance.files import write_text
 from kd.provenance.manifest import StageRecord
 from kd.tables.cells import Line, build_lines, gain_columns, score_columns
@@ -36,7 +35,9 @@ def write_table(spec: TableSpec, results: Path, out: Path, published: Path | Non
     }
     if published is not None:
         inputs["published"] = published
-    record = StageRecord("table", spec, inputs, ("kd.tables.assembly",), name=spec.name)
+    record = StageRecord(
+        "table", spec, inputs, ("kd.tables.assembly",), name=spec.name, external=("published",)
+    )
     theirs = read_published(published) if published else {}
     paths = {suffix: out / f"{spec.name}.{suffix}" for suffix in ("csv", "md", "json")}
     write_text(paths["csv"], render_csv(spec, lines, theirs))
@@ -146,7 +147,6 @@ def render_json(spec: TableSpec, lines: list[Line], identities: dict[str, str | 
     content = {
         "experiment": spec.experiment,
         "table": spec.name,
-        "source": source_state(),
         "seeds": spec.seeds,
         "baseline": spec.baseline,
         "rows": [_json_line(line, identities) for line in lines],

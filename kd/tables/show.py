@@ -18,7 +18,10 @@ def print_table(path: Path) -> None:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such table. Make it with `snakemake {path}`.")
     with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = list(csv.reader(file))
+        lines = list(csv.reader(file))
+    if not lines:
+        raise ArtifactError(f"{path}: is empty. Delete it and make it again.")
+    header, *rows = lines
     table = Table(title=str(path))
     for name in header:
         table.add_column(name)

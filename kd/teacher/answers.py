@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from kd.data.prompts import build_prompt, choose_shots
 from kd.data.rows import Row, read_rows
 from kd.errors import ArtifactError, DataError
-from kd.evaluation.generation import generate
+from kd.evaluation.generation import generate, prompt_limit
 from kd.experiment.stages import AnswerSpec
-from kd.models.encoding import context_length, encode_prompt
+from kd.models.encoding import encode_prompt
 from kd.models.loading import load_model
 from kd.progress import progress
 from kd.provenance.files import atomic_file
@@ -52,7 +52,12 @@ def read_answers(path: Path) -> list[Answer]:
     """
     if not path.is_file():
         raise ArtifactError(f"{path}: no teacher answers. Run `kd answer` first.")
-    return [Answer(**record) for record in pq.read_table(path).to_pylist()]
+    try:
+        return [Answer(**record) for record in pq.read_table(path).to_pylist()]
+    except (pa.ArrowInvalid, TypeError):
+        raise ArtifactError(
+            f"{path}: not a file of teacher answers. Delete it and run `kd answer` again."
+        ) from None
 
 
 def write_answers(spec: AnswerSpec, model_path: Path, data: Path, out: Path) -> None:
@@ -60,7 +65,7 @@ def write_answers(spec: AnswerSpec, model_path: Path, data: Path, out: Path) -> 
     inputs = {"model": model_path} | {
         split: data / f"{split}.parquet" for split in ("train", "validation")
     }
-    record = StageRecord("answer", spec, inputs, ("kd.teacher.answers",))
+    record = StageRecord("answer", spec, inputs, ("kd.teacher.answers",), external=("model",))
     model, tokenizer = load_model(model_path)
     train = read_rows(inputs["train"])
     shots = choose_shots(train, spec.shots, spec.seed)
@@ -69,7 +74,7 @@ def write_answers(spec: AnswerSpec, model_path: Path, data: Path, out: Path) -> 
     rows += [("validation", row) for row in read_rows(inputs["validation"])]
     prompts = [build_prompt(row, shots) for _, row in rows]
 
-    limit = context_length(model, tokenizer) - spec.generation.max_new_tokens
+    limit = prompt_limit(model, tokenizer, spec.generation)
     encoder_decoder = bool(model.config.is_encoder_decoder)
     lengths = [len(encode_prompt(tokenizer, prompt, encoder_decoder)) for prompt in prompts]
     kept = [index for index, length in enumerate(lengths) if length <= limit]

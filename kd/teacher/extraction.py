@@ -13,8 +13,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.errors import DataError
 from kd.experiment.stages import ExtractSpec
-from kd.logits import LogitWriter
-from kd.models.encoding import context_length, encode_answer, encode_prompt
+from kd.logits.writer import LogitWriter
+from kd.models.encoding import (
+    context_length,
+    encode_answer,
+    encode_prompt,
+    vocabulary_digest,
+)
 from kd.models.loading import load_model
 from kd.progress import progress
 from kd.provenance.manifest import StageRecord
@@ -27,7 +32,7 @@ TOKEN_BUDGET = 4096
 def extract_logits(spec: ExtractSpec, model_path: Path, answers_path: Path, out: Path) -> None:
     """Stage `extract`: write the logit store `out` for all non-empty answers."""
     inputs = {"model": model_path, "answers": answers_path}
-    record = StageRecord("extract", spec, inputs, ("kd.teacher.extraction",))
+    record = StageRecord("extract", spec, inputs, ("kd.teacher.extraction",), external=("model",))
     model, tokenizer = load_model(model_path)
     answers = [answer for answer in read_answers(answers_path) if answer.answer]
     encoded = [_encode(answer, model, tokenizer) for answer in answers]
@@ -38,13 +43,14 @@ def extract_logits(spec: ExtractSpec, model_path: Path, answers_path: Path, out:
             vocabulary=model.config.vocab_size,
             epsilon=spec.logits.epsilon,
             cap=spec.logits.cap,
+            tokenizer=vocabulary_digest(tokenizer),
         ) as writer,
         progress("teacher logits", len(answers)) as advance,
         torch.inference_mode(),
     ):
         for batch in _batches(encoded):
             for index, logits in zip(batch, _answer_logits(model, encoded, batch), strict=True):
-                writer.add(answers[index].id, torch.tensor(encoded[index][1]), logits)
+                writer.add(answers[index].id, torch.tensor(encoded[index][1]), logits.cpu())
             written += len(batch)
             advance(written, "")
     tokens = sum(len(answer_ids) for _, answer_ids in encoded)
@@ -88,12 +94,12 @@ def _answer_logits(
     """Logits [answer tokens, vocabulary] that predict each answer token, one tensor per row."""
     rows = [encoded[index] for index in batch]
     if model.config.is_encoder_decoder:
-        inputs, mask = _pad([prompt for prompt, _ in rows])
+        inputs, mask = _pad([prompt for prompt, _ in rows], model.device)
         start = model.config.decoder_start_token_id
-        decoder, _ = _pad([[start, *target[:-1]] for _, target in rows])
+        decoder, _ = _pad([[start, *target[:-1]] for _, target in rows], model.device)
         logits = model(input_ids=inputs, attention_mask=mask, decoder_input_ids=decoder).logits
         return [logits[row, : len(target)] for row, (_, target) in enumerate(rows)]
-    inputs, mask = _pad([prompt + target for prompt, target in rows])
+    inputs, mask = _pad([prompt + target for prompt, target in rows], model.device)
     logits = model(input_ids=inputs, attention_mask=mask).logits
     # Position t predicts token t + 1: the answer's first token is predicted by the prompt's last.
     return [
@@ -102,7 +108,7 @@ def _answer_logits(
     ]
 
 
-def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def _pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Right-pad to the longest row; ids and attention mask, both [rows, longest]."""
     longest = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -110,4 +116,4 @@ def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row)
         mask[index, : len(row)] = 1
-    return ids, mask
+    return ids.to(device), mask.to(device)

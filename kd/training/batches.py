@@ -11,7 +11,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from kd.logits import LogitReader, collate
+from kd.logits.batch import collate
+from kd.logits.reader import LogitReader
 from kd.losses.teacher import TeacherLogits
 from kd.training.examples import Example
 
@@ -31,6 +32,12 @@ class Batch:
     inputs: dict[str, Tensor]
     labels: Tensor
     teacher: TeacherLogits | None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on `device`."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        teacher = None if self.teacher is None else self.teacher.to(device)
+        return Batch(inputs, self.labels.to(device), teacher)
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:

@@ -7,9 +7,11 @@ never resumes.
 """
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,9 +70,8 @@ class CheckpointFolder:
     def remove(self) -> None:
         """Delete all checkpoints of the run, which is done."""
         shutil.rmtree(self.path, ignore_errors=True)
-        for parent in self.path.parents[:1]:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
+        with suppress(OSError):  # not empty: another run's checkpoints lie there
+            os.removedirs(self.path.parent)
 
     def _all(self) -> list[Path]:
         return sorted(self.path.glob("step-*"), reverse=True)

@@ -1,16 +1,16 @@
 """Stage `distill`: a student, a teacher's text and stored logits, one method, one seed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.data.rows import read_rows
-from kd.errors import ArtifactError
+from kd.errors import ArtifactError, LossError
 from kd.experiment.stages import DistillSpec
-from kd.logits import LogitReader
-from kd.models.encoding import context_length
+from kd.logits.reader import LogitReader
+from kd.losses.catalogue import loss_info
+from kd.models.encoding import context_length, vocabulary_digest
 from kd.models.loading import load_model
 from kd.progress import progress
 from kd.provenance.canonical import canonical_json
@@ -44,9 +44,11 @@ def distill(
         ArtifactError: an input is missing or damaged.
         TrainingError: the loss is not finite.
     """
-    record = StageRecord("distill", spec, inputs, distillation_modules(spec.method.loss))
+    code = distillation_modules(spec.method.loss)
+    record = StageRecord("distill", spec, inputs, code, external=("student",))
     model, tokenizer = load_model(inputs["student"])
     store = _open_store(spec, inputs)
+    _require_one_vocabulary(spec, store, tokenizer)
     material, counts = _material(spec, inputs, model, tokenizer, store)
     objective = Objective(
         spec.method,
@@ -66,11 +68,6 @@ def distill(
     folder.remove()
 
 
-def read_curve(path: Path) -> list[dict[str, Any]]:
-    """The training curve that `distill` wrote: one record per step and per validation."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def _open_store(spec: DistillSpec, inputs: dict[str, Path]) -> LogitReader | None:
     if spec.method.loss == "none":
         return None
@@ -79,6 +76,18 @@ def _open_store(spec: DistillSpec, inputs: dict[str, Path]) -> LogitReader | Non
             f"loss '{spec.method.loss}' needs the teacher's logits. Give --logits FOLDER."
         )
     return LogitReader(inputs["logits"])
+
+
+def _require_one_vocabulary(
+    spec: DistillSpec, store: LogitReader | None, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    if store is None or not loss_info(spec.method.loss).same_vocabulary:
+        return
+    if store.index.tokenizer != vocabulary_digest(tokenizer):
+        raise LossError(
+            f"loss '{spec.method.loss}' needs one shared tokenizer, but the student's tokens are "
+            "not the teacher's. Share the tokenizer, or name a loss that works across tokenizers."
+        )
 
 
 def _material(

@@ -115,19 +115,25 @@ class Loop:
             rows = ", ".join(example.id for example in examples)
             raise TrainingError(
                 f"the {what} is {value} at step {self.step + 1} of {self.total_steps} "
-                f"(rows {rows}). "
-                "Lower training.learning_rate or the method's weight; the last checkpoint is kept."
+                f"(rows {rows}). Lower training.learning_rate or the method's weight; the last "
+                f"checkpoint (one every {self._training.checkpoint_steps} steps) is kept."
             )
 
     @torch.inference_mode()
     def _validate(self) -> None:
-        """Mean objective over the validation rows; the trained objective itself, not another."""
+        """Mean objective over the validation rows; the trained objective itself, not another.
+
+        Each batch counts by its rows. Batches are the same at every validation, so their means
+        are comparable.
+        """
         self.model.eval()  # type: ignore[no-untyped-call]
         rows = self._material.validation
         sums: dict[str, float] = {}
         for indices in in_order(len(rows), self._training.batch_size):
-            batch = self._material.collate([rows[index] for index in indices])
-            for name, value in self._objective(self.model, batch).values().items():
+            examples = [rows[index] for index in indices]
+            values = self._objective(self.model, self._material.collate(examples)).values()
+            self._require_finite(values["loss"], "validation loss", examples)
+            for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value * len(indices)
         means = {f"validation_{name}": value / len(rows) for name, value in sums.items()}
         record = {"step": self.step, **means}

@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from kd.experiment.schema import Method
-from kd.losses import Conventions, load_loss
+from kd.losses.distillation import Conventions, load_loss
 from kd.training.batches import IGNORED, Batch
 
 
@@ -56,6 +56,7 @@ class Objective:
 
     def __call__(self, model: PreTrainedModel, batch: Batch) -> Terms:
         """Run the student on `batch`."""
+        batch = batch.to(model.device)
         logits = model(**batch.inputs).logits
         cross_entropy = self._cross_entropy(logits, None, batch.labels)
         total = self._method.ce_weight * cross_entropy

@@ -21,12 +21,13 @@ def build_scheduler(optimizer: Optimizer, training: Training, steps: int) -> LRS
     """
     if training.scheduler == "constant":
         return ConstantLR(optimizer, factor=1.0, total_iters=0)
+    # A schedule needs a rise and a fall: three steps, the peak at the second or later.
+    total = max(steps, 3)
     return OneCycleLR(
         optimizer,
         max_lr=training.learning_rate,
-        # A schedule needs a rise and a fall: at least two steps.
-        total_steps=max(steps, 2),
-        pct_start=training.warmup_fraction,
+        total_steps=total,
+        pct_start=max(training.warmup_fraction, 2 / total),
         div_factor=2.0,
         final_div_factor=5.0,
         cycle_momentum=training.cycle_momentum,

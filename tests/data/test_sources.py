@@ -82,6 +82,8 @@ def test_identity_follows_the_files_content_not_their_place(tmp_path):
         ([record(0), record(0)], r"row 2: id 'train-0' already stands in row 1"),
         ([record(0), record(1, text=" ")], r"row 2: 'context' must not be empty"),
         ([record(0), record(1, answers={"text": []})], r"row 2: 'answers' must hold at least one"),
+        ([record(0), record(1, answers=None)], r"row 2: '.*' and '.*' must not be null|row 2"),
+        ([record(0), record(1, key=None)], r"row 2: 'key' and 'answers\.text' must not be null"),
         ([record(0), record(1, text=7)], r"row 2: 'text' is of type int, in earlier rows str"),
         ([{"key": "x"}], r"row 1: has the fields key, but .*Map them with 'fields'"),
         (["[1]"], r"holds one JSON list"),
@@ -93,6 +95,28 @@ def test_bad_rows_are_named(tmp_path, rows, message):
     with pytest.raises(DataError, match=message):
         build_dataset(spec("jsonl"), tmp_path, tmp_path / "out")
     assert not (tmp_path / "out" / "data.manifest.json").exists()
+
+
+def test_nested_answers_must_be_mapped_to_their_texts(tmp_path):
+    write_jsonl(tmp_path)
+    with pytest.raises(DataError, match=r"'answers' holds the fields answer_start, text\. Map one"):
+        build_dataset(spec("jsonl", FIELDS | {"answers": "answers"}), tmp_path, tmp_path / "out")
+
+
+def test_unusual_line_separators_belong_to_the_text(tmp_path):
+    odd = "one\u2028two\x85three"
+    line = json.dumps(record(0, text=odd), ensure_ascii=False)
+    write_jsonl(tmp_path, train=[line])
+    build_dataset(spec("jsonl"), tmp_path, tmp_path / "out")
+    assert read_rows(tmp_path / "out/train.parquet")[0].context == odd
+
+
+def test_a_removed_split_does_not_linger(tmp_path):
+    write_jsonl(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "pretraining.parquet").write_bytes(b"stale")
+    build_dataset(spec("jsonl"), tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out" / "pretraining.parquet").exists()
 
 
 def test_a_missing_file_says_how_to_give_the_folder(tmp_path):

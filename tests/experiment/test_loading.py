@@ -115,7 +115,19 @@ def test_key_order_and_number_spelling_do_not_change_a_specification(content, wr
         ),
         (
             lambda c: c["datasets"]["squad"].update(metric="f2"),
-            r"'datasets\.squad\.metric': .*'f1'.*given: 'f2'",
+            r"'datasets\.squad\.metric' is 'f2'\. Did you mean 'f1'\?",
+        ),
+        (
+            lambda c: c["training"].update(learning_rate="1e-3"),
+            r"'training\.learning_rate': YAML reads 1e-3 as text\. Write it with a dot",
+        ),
+        (
+            lambda c: c["training"].update(learning_rate=float("inf")),
+            r"'training\.learning_rate': Input should be a finite number",
+        ),
+        (
+            lambda c: c["methods"].update(native={"loss": "none"}),
+            r"'methods': 'native' is the name of another column",
         ),
         (
             lambda c: c["methods"].update(kl={"loss": "forward_kl"}),

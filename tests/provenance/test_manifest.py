@@ -56,6 +56,16 @@ def test_an_altered_manifest_is_refused(tmp_path):
         read_manifest(tmp_path / "x.manifest.json")
 
 
+def test_an_input_without_a_manifest_is_refused_unless_it_comes_from_outside(tmp_path):
+    source = tmp_path / "source.txt"
+    source.write_text("rows")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ArtifactError, match="no manifest beside it"):
+        make(tmp_path / "out", "x", inputs={"rows": source})
+    record = StageRecord("x", Spec(value=1), {"rows": source}, (), external=("rows",))
+    assert record.inputs["rows"]["identity"] is None
+
+
 def test_a_missing_input_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="missing, needed as rows"):
         make(tmp_path, "x", inputs={"rows": tmp_path / "none"})

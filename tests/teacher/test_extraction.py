@@ -14,7 +14,7 @@ from kd.models.architectures import Vocabulary, build_model
 from kd.models.encoding import encode_answer, encode_prompt
 from kd.models.loading import load_model
 from kd.models.tokenizers import train_tokenizer
-from kd.provenance.manifest import read_manifest
+from kd.provenance.manifest import StageRecord, read_manifest
 from kd.teacher import extraction
 from kd.teacher.answers import read_answers, write_answers
 
@@ -38,8 +38,11 @@ def rows(split):
 def made(request, tmp_path_factory):
     """A random teacher that has answered eight training and eight validation rows."""
     folder = tmp_path_factory.mktemp(request.param)
-    for split in ("train", "validation"):
-        write_rows(rows(split), folder / "data" / f"{split}.parquet")
+    record = StageRecord("data", Logits(), {}, ())
+    files = [folder / "data" / f"{split}.parquet" for split in ("train", "validation")]
+    for file in files:
+        write_rows(rows(file.stem), file)
+    record.write(*files)
     texts = [f"{build_prompt(row, [])} {row.answers[0]}" for row in rows("train")]
     tokenizer = train_tokenizer(TokenizerSpec(algorithm="unigram", vocabulary=400), texts)
     tokenizer.model_max_length = 200

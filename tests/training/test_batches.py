@@ -1,5 +1,7 @@
 """Batches: every row once an epoch, labels where they belong, teacher rows with their students."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -60,18 +62,27 @@ def test_the_objective_is_its_formula_and_leaves_eos_to_cross_entropy(
     method = Method(loss="uld", weight=1.5, ce_weight=0.5, reduction="sequence")
     made = setup(architecture, method)
     batch = made.material.collate(made.material.train[:4])
-    terms = made.objective(made.model, batch)
+    # A teacher whose answers are longer than the student's: a scored EOS would find a partner.
+    longer = torch.nn.functional.pad(batch.teacher.log_probs, (0, 0, 0, 2), value=-torch.inf)
+    longer[:, :, 0] = longer[:, :, 0].nan_to_num(neginf=0.0)
+    teacher = replace(
+        batch.teacher,
+        ids=torch.nn.functional.pad(batch.teacher.ids, (0, 0, 0, 2)),
+        log_probs=longer,
+        dropped=torch.nn.functional.pad(batch.teacher.dropped, (0, 2)),
+        lengths=batch.teacher.lengths + 2,
+    )
+    terms = made.objective(made.model, replace(batch, teacher=teacher))
     logits = made.model(**batch.inputs).logits
     shift = architecture != "t5"
-    labels = batch.labels.clone()
-    cross_entropy = distillation_loss("cross_entropy", logits, None, labels, shift=shift)
-    labels[labels == tokenizer.eos_token_id] = IGNORED
-    uld = distillation_loss("uld", logits, batch.teacher, labels, reduction="sequence", shift=shift)
-    assert terms.total.item() == pytest.approx((0.5 * cross_entropy + 1.5 * uld).item(), rel=1e-6)
-    # Answers are as long in the student's tokens as in the teacher's here, so scoring EOS too
-    # would not change the pairing; the cross-entropy must see one token more per row.
-    with_eos = (batch.labels != IGNORED).sum() - (labels != IGNORED).sum()
-    assert int(with_eos) == 4
+    cross_entropy = distillation_loss("cross_entropy", logits, None, batch.labels, shift=shift)
+
+    def uld(labels):
+        return distillation_loss("uld", logits, teacher, labels, reduction="sequence", shift=shift)
+
+    right = uld(batch.labels.masked_fill(batch.labels == tokenizer.eos_token_id, IGNORED))
+    assert right.item() != pytest.approx(uld(batch.labels).item(), rel=1e-3)
+    assert terms.total.item() == pytest.approx((0.5 * cross_entropy + 1.5 * right).item(), rel=1e-6)
 
 
 def test_rows_without_answer_or_too_long_are_dropped_and_counted(rows, answers, tokenizer):

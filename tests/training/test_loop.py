@@ -64,7 +64,7 @@ def test_another_fingerprint_never_resumes(setup, folder):
 
 
 def test_the_selected_student_has_the_lowest_validation_loss(setup, folder):
-    made = setup(epochs=6, learning_rate=0.3, validations=12)
+    made = setup(epochs=10, learning_rate=0.1, validations=20, cycle_momentum=False)
     made.loop.run(CheckpointFolder(folder, "f"), quiet)
     losses = [entry["validation_loss"] for entry in made.loop.history if "validation_loss" in entry]
     assert min(losses) < losses[-1], "the case must tell the best from the last"
@@ -94,6 +94,21 @@ def test_a_non_finite_loss_names_step_and_rows_and_keeps_the_checkpoint(setup, f
     kept = checkpoints.newest()
     assert kept is not None and kept.step == 2
     assert all(torch.isfinite(tensor).all() for tensor in kept.tensors["model"].values())
+
+
+def test_a_non_finite_validation_loss_stops_the_run(setup, folder, monkeypatch):
+    made = setup(epochs=4, validations=8)
+    compute = type(made.objective).__call__
+
+    def spoiled(objective, model, batch):
+        terms = compute(objective, model, batch)
+        return (
+            terms if model.training else type(terms)(terms.total * float("nan"), *[terms.total] * 2)
+        )
+
+    monkeypatch.setattr(type(made.objective), "__call__", spoiled)
+    with pytest.raises(TrainingError, match="the validation loss is nan"):
+        made.loop.run(CheckpointFolder(folder, "f"), quiet)
 
 
 def test_two_loops_from_one_seed_are_equal_and_learn(setup, folder):

@@ -7,6 +7,23 @@ from kd.experiment.schema import Training
 from kd.training.optimisation import build_optimizer, build_scheduler
 
 
+@pytest.mark.parametrize("steps", range(1, 25))
+@pytest.mark.parametrize("warmup", [0.05, 0.1, 0.25])
+def test_any_number_of_steps_rises_and_falls(steps, warmup):
+    training = Training(learning_rate=1.0, warmup_fraction=warmup)
+    optimizer = build_optimizer(torch.nn.Linear(2, 2), training)
+    scheduler = build_scheduler(optimizer, training, steps)
+    rates = [scheduler.get_last_lr()[0]]
+    for _ in range(steps - 1):
+        optimizer.step()
+        scheduler.step()
+        rates.append(scheduler.get_last_lr()[0])
+    assert rates[0] == pytest.approx(0.5)
+    assert all(0.09 < rate <= 1.0 for rate in rates)
+    if steps > 2:
+        assert rates[-1] == pytest.approx(0.1)
+
+
 def test_onecycle_as_in_the_papers_code():
     training = Training(learning_rate=2e-6)
     optimizer = build_optimizer(torch.nn.Linear(2, 2), training)
