@@ -5,12 +5,14 @@ A test row that does not fit the model's context is refused, never dropped: a sc
 rows would be another score.
 """
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from kd.data.prompts import build_prompt, choose_shots
-from kd.data.rows import read_rows
-from kd.evaluation.generation import generate
-from kd.evaluation.predictions import predictions_of, write_predictions
+from kd.data.rows import Row, read_rows
+from kd.evaluation.generation import Generated, generate
+from kd.evaluation.predictions import Prediction, write_predictions
 from kd.experiment.stages import PredictSpec
 from kd.models.loading import load_model
 from kd.progress import progress
@@ -37,3 +39,20 @@ def predict(spec: PredictSpec, model_path: Path, data: Path, out: Path) -> None:
         )
     write_predictions(predictions_of(rows, prompts, answers), out)
     record.write(out, notes={"rows": len(rows), "shots": [row.id for row in shots]})
+
+
+def predictions_of(
+    rows: Sequence[Row], prompts: Sequence[str], generated: Sequence[Generated]
+) -> list[Prediction]:
+    """Join each row with its prompt and the answer generated for it (all in the same order)."""
+    return [
+        Prediction(
+            id=row.id,
+            prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
+            prediction=answer.text,
+            references=row.answers,
+            finish_reason=answer.finish_reason,
+            tokens=len(answer.token_ids),
+        )
+        for row, prompt, answer in zip(rows, prompts, generated, strict=True)
+    ]

@@ -1,20 +1,15 @@
 """Predictions: what a model answered to each test row, and their parquet file."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kd.data.rows import Row
 from kd.errors import ArtifactError
 from kd.provenance.files import atomic_file
-
-if TYPE_CHECKING:
-    from kd.evaluation.generation import Generated
 
 FinishReason = Literal["newline", "eos", "length"]
 
@@ -41,23 +36,6 @@ class Prediction(BaseModel):
     references: list[str] = Field(min_length=1)
     finish_reason: FinishReason
     tokens: int = Field(ge=0)
-
-
-def predictions_of(
-    rows: Sequence[Row], prompts: Sequence[str], generated: Sequence["Generated"]
-) -> list[Prediction]:
-    """Join each row with its prompt and the answer generated for it (all in the same order)."""
-    return [
-        Prediction(
-            id=row.id,
-            prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
-            prediction=answer.text,
-            references=row.answers,
-            finish_reason=answer.finish_reason,
-            tokens=len(answer.token_ids),
-        )
-        for row, prompt, answer in zip(rows, prompts, generated, strict=True)
-    ]
 
 
 def write_predictions(predictions: Sequence[Prediction], path: Path) -> None:

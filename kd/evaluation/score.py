@@ -10,6 +10,10 @@ from kd.provenance.manifest import StageRecord
 
 def score(spec: ScoreSpec, predictions: Path, out: Path) -> None:
     """Score the file `predictions` into the JSON file `out`."""
-    record = StageRecord("score", spec, {"predictions": predictions}, ("kd.evaluation.score",))
+    inputs = {"predictions": predictions}
+    bertscore = spec.evaluation.bertscore
+    if bertscore is not None and Path(bertscore.model).is_dir():
+        inputs["encoder"] = Path(bertscore.model)
+    record = StageRecord("score", spec, inputs, ("kd.evaluation.score",), external=("encoder",))
     write_scores(score_rows(read_predictions(predictions), spec.evaluation), out)
     record.write(out)

@@ -8,7 +8,8 @@ import pytest
 from kd.data.rows import Row
 from kd.errors import ArtifactError
 from kd.evaluation.generation import Generated
-from kd.evaluation.predictions import predictions_of, read_predictions, write_predictions
+from kd.evaluation.predict import predictions_of
+from kd.evaluation.predictions import read_predictions, write_predictions
 
 ROWS = [
     Row(id="q1", task="qa", context="c", question="?", answers=["Ünd", "two"]),

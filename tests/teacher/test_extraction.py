@@ -110,7 +110,10 @@ def test_prompts_that_cannot_fit_are_dropped_and_counted_or_refused(made):
     everything = len(answer(made, shots=0))
     fewer = answer(made, "some.parquet", shots=0, generation=Generation(max_new_tokens=170))
     manifest = read_manifest(made / "answer.manifest.json")
-    assert 0 < len(fewer) < everything
+    if "t5" in made.name:  # an encoder's context does not have to hold the answer
+        assert len(fewer) == everything
+    else:
+        assert 0 < len(fewer) < everything
     assert manifest["notes"]["dropped_too_long"] == everything - len(fewer)
     with pytest.raises(DataError, match="every prompt with 7 shot"):
         answer(made, "none.parquet", shots=7)

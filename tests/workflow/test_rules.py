@@ -6,7 +6,8 @@ from kd.experiment.expansion import table_runs
 from kd.experiment.loading import find_experiment, load_experiment
 from tests.workflow.conftest import job_counts
 
-pytestmark = pytest.mark.workflow
+# One worker: the finished checkout is made once.
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
 
 def test_lint_and_format(checkout):

@@ -8,7 +8,8 @@ import pytest
 
 from tests.workflow.conftest import copy_checkout
 
-pytestmark = pytest.mark.workflow
+# One worker: the finished checkout is made once.
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 RUN = "results/smoke/runs/squad/llama/opt/uld/f100/s0"
 
 
@@ -45,7 +46,7 @@ def test_a_cell_leads_back_to_its_scores(finished):
 def test_every_run_is_in_mlflow(finished):
     with sqlite3.connect(finished.path / "results/smoke/mlflow.db") as database:
         (count,) = database.execute("select count(*) from runs").fetchone()
-    assert count >= 4  # two distillations, the teacher, the native student
+    assert count == 4  # two distillations, the teacher, the native student
 
 
 def test_checkpoints_are_gone_after_success(finished):
@@ -126,3 +127,10 @@ def test_a_damaged_input_is_detected_and_named(edited):
         assert "changed since stage 'distill' wrote it" in done.stdout.strip().splitlines()[-1]
     finally:
         model.write_bytes(original)
+
+
+def test_an_edit_of_the_conventions_of_losses_re_runs_every_student(edited):
+    append(edited, "kd/losses/rows.py")
+    planned = edited.planned()
+    assert planned["distill"] == 2
+    assert "pretrain" not in planned and "answer" not in planned
