@@ -8,6 +8,8 @@ from rich.table import Table
 
 from kd.errors import ArtifactError
 
+PLAIN_WIDTH = 140  # of a log file or a pipe, which has no width of its own
+
 
 def print_table(path: Path) -> None:
     """Print the csv file `path`; numbers with two decimals, gains coloured by sign.
@@ -27,7 +29,10 @@ def print_table(path: Path) -> None:
         table.add_column(name)
     for row in rows:
         table.add_row(*(_styled(name, value) for name, value in zip(header, row, strict=True)))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    console.print(table)
 
 
 def _styled(column: str, text: str) -> str:
