@@ -112,7 +112,8 @@ def test_a_new_seed_runs_only_the_new_cells(edited):
 
 
 def test_a_changed_weight_re_runs_its_own_students_alone(edited):
-    edited.edit("experiments/smoke.yaml", "training:", "methods: {uld: {weight: 3.0}}\ntraining:")
+    method = "\nmethods: {uld: {weight: 3.0}}\ntraining:"
+    edited.edit("experiments/smoke.yaml", "\ntraining:", method)
     assert edited.planned() == {"distill": 1, "predict_student": 1, "score": 1} | TABLE
 
 
