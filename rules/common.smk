@@ -3,6 +3,7 @@
 The only file of the workflow that holds functions; what they compute lies in the package.
 """
 
+import atexit
 import sys
 from functools import cache
 from pathlib import Path
@@ -55,7 +56,7 @@ SELECTED = load(config.get("experiment", "micro"))
 
 
 def repeat_refusals(logs):
-    """Say last what `kd` refused, below all that Snakemake has to say."""
+    """Say last what `kd` refused, at exit: below all that Snakemake has to say."""
     lines = [
         line
         for log in logs
@@ -64,7 +65,7 @@ def repeat_refusals(logs):
     refusals = dict.fromkeys(
         line.strip() for line in lines if line.startswith("kd: error: ")
     )
-    print(*refusals, sep="\n", file=sys.stderr)
+    atexit.register(lambda: print(*refusals, sep="\n", file=sys.stderr))
 
 
 def spec_of(make, *arguments):
