@@ -16,7 +16,7 @@ from kd.data.prompts import answer_text
 from kd.errors import DataError
 from kd.evaluation.predictions import FinishReason
 from kd.experiment.schema import Generation
-from kd.models.encoding import context_length, encode_prompt
+from kd.models.encoding import context_length, encode_prompt, pad_batch
 from kd.progress import Advance
 
 
@@ -166,7 +166,7 @@ def _generate_batch(
     model: PreTrainedModel, prompts: Sequence[list[int]], endings: _Endings, settings: Generation
 ) -> torch.Tensor:
     """New tokens [B, T], padded on the right once a row has ended."""
-    inputs, mask = _pad(prompts, endings.pad, left=not _has_encoder(model))
+    inputs, mask = pad_batch(prompts, endings.pad, left=not _has_encoder(model))
     output: torch.Tensor = model.generate(  # type: ignore[operator]
         inputs.to(model.device),
         attention_mask=mask.to(model.device),
@@ -175,18 +175,6 @@ def _generate_batch(
     )
     # A decoder repeats the prompt; an encoder-decoder begins with its start token.
     return output[:, 1 if _has_encoder(model) else inputs.shape[1] :]
-
-
-def _pad(prompts: Sequence[list[int]], pad: int, *, left: bool) -> tuple[torch.Tensor, ...]:
-    """Token ids and attention mask, both [B, longest prompt]."""
-    width = max(len(prompt) for prompt in prompts)
-    inputs = torch.full((len(prompts), width), pad)
-    mask = torch.zeros_like(inputs)
-    for row, prompt in enumerate(prompts):
-        place = slice(width - len(prompt), None) if left else slice(0, len(prompt))
-        inputs[row, place] = torch.tensor(prompt)
-        mask[row, place] = 1
-    return inputs, mask
 
 
 def _greedy(model: PreTrainedModel, endings: _Endings, settings: Generation) -> GenerationConfig:

@@ -4,6 +4,10 @@ Special tokens are added here, explicitly, and nowhere else: what a student is t
 on is, token for token, what it is tested on.
 """
 
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.provenance.canonical import digest
@@ -41,3 +45,17 @@ def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of the mapping from tokens to ids: equal for tokenizers whose ids mean the same."""
     return digest(tokenizer.get_vocab())
+
+
+def pad_batch(
+    rows: Sequence[Sequence[int]], pad: int, *, left: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, both [rows, longest], padded on the right or the left."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        place = slice(longest - len(row), None) if left else slice(0, len(row))
+        ids[index, place] = torch.tensor(row)
+        mask[index, place] = 1
+    return ids, mask

@@ -18,6 +18,7 @@ from kd.models.encoding import (
     context_length,
     encode_answer,
     encode_prompt,
+    pad_batch,
     vocabulary_digest,
 )
 from kd.models.loading import load_model
@@ -94,12 +95,12 @@ def _answer_logits(
     """Logits [answer tokens, vocabulary] that predict each answer token, one tensor per row."""
     rows = [encoded[index] for index in batch]
     if model.config.is_encoder_decoder:
-        inputs, mask = _pad([prompt for prompt, _ in rows], model.device)
+        inputs, mask = _padded([prompt for prompt, _ in rows], model)
         start = model.config.decoder_start_token_id
-        decoder, _ = _pad([[start, *target[:-1]] for _, target in rows], model.device)
+        decoder, _ = _padded([[start, *target[:-1]] for _, target in rows], model)
         logits = model(input_ids=inputs, attention_mask=mask, decoder_input_ids=decoder).logits
         return [logits[row, : len(target)] for row, (_, target) in enumerate(rows)]
-    inputs, mask = _pad([prompt + target for prompt, target in rows], model.device)
+    inputs, mask = _padded([prompt + target for prompt, target in rows], model)
     logits = model(input_ids=inputs, attention_mask=mask).logits
     # Position t predicts token t + 1: the answer's first token is predicted by the prompt's last.
     return [
@@ -108,12 +109,6 @@ def _answer_logits(
     ]
 
 
-def _pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Right-pad to the longest row; ids and attention mask, both [rows, longest]."""
-    longest = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = 1
-    return ids.to(device), mask.to(device)
+def _padded(rows: Sequence[Sequence[int]], model: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    ids, mask = pad_batch(rows, pad=0)  # any id will do: nothing that is stored sees padding
+    return ids.to(model.device), mask.to(model.device)

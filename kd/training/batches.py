@@ -14,6 +14,7 @@ from torch import Tensor
 from kd.logits.batch import collate
 from kd.logits.reader import LogitReader
 from kd.losses.teacher import TeacherLogits
+from kd.models.encoding import pad_batch
 from kd.training.examples import Example
 
 IGNORED = -100
@@ -87,7 +88,7 @@ class Collator:
 
     def _decoder_tensors(self, examples: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor]:
         texts = [example.prompt + example.target for example in examples]
-        ids, mask = self._padded(texts)
+        ids, mask = pad_batch(texts, self._pad)
         labels = torch.full_like(ids, IGNORED)
         for row, example in enumerate(examples):
             start = len(example.prompt)
@@ -97,17 +98,8 @@ class Collator:
     def _encoder_decoder_tensors(
         self, examples: Sequence[Example]
     ) -> tuple[dict[str, Tensor], Tensor]:
-        ids, mask = self._padded([example.prompt for example in examples])
-        target, target_mask = self._padded([example.target for example in examples])
+        ids, mask = pad_batch([example.prompt for example in examples], self._pad)
+        target, target_mask = pad_batch([example.target for example in examples], self._pad)
         labels = target.masked_fill(target_mask == 0, IGNORED)
         # The model shifts the labels right to feed its decoder; its logits stay aligned with them.
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}, labels
-
-    def _padded(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        longest = max(len(text) for text in texts)
-        ids = torch.full((len(texts), longest), self._pad, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, text in enumerate(texts):
-            ids[row, : len(text)] = torch.tensor(text)
-            mask[row, : len(text)] = 1
-        return ids, mask
