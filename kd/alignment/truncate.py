@@ -15,4 +15,4 @@ def truncate(student: AnswerTokens, teacher: AnswerTokens) -> Alignment:
     sequence = torch.repeat_interleave(sequences, lengths)  # [N]
     first = lengths.cumsum(0) - lengths  # [B]: where each sequence's pairs begin
     position = torch.arange(len(sequence), device=lengths.device) - first[sequence]
-    return Alignment(sequence=sequence, student=position, teacher=position)
+    return Alignment(sequence, position, position, position, position)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kd.losses.distillation import (
         Conventions,
         DistillationLoss,
+        Extras,
+        Setup,
         distillation_loss,
         load_loss,
     )
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Conventions",
     "DistillationLoss",
+    "Extras",
     "LossInfo",
+    "Setup",
     "TeacherLogits",
     "available_losses",
     "distillation_loss",

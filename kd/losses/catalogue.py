@@ -1,17 +1,21 @@
 """Which losses there are, read from their source text: nothing here imports torch.
 
-Every module of this package is parsed; each function under `@loss(...)` becomes a
+Every module of this package is parsed; each function or class under `@loss(...)` becomes a
 `LossInfo`. The module of one loss is imported only when that loss is used, so the code
 that a training stage depends on is the code of its own loss and no other.
 """
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from kd.errors import LossError, nearest
+from kd.losses.needs import BATCH, SETUP
+
+Definition = ast.FunctionDef | ast.ClassDef
 
 
 @dataclass(frozen=True)
@@ -20,19 +24,50 @@ class LossInfo:
 
     name: str
     module: str  # dotted, as in 'kd.losses.kl'
-    function: str
+    function: str  # the decorated function or class
     family: str
     same_vocabulary: bool
     truncation: str
+    formula: str
     source: str
-    needs: tuple[str, ...]  # positional parameters: 'student', 'teacher', 'targets'
+    needs: tuple[str, ...]  # of each batch: names in `kd.losses.needs.BATCH`
+    setup: tuple[str, ...]  # once, before training: names in `kd.losses.needs.SETUP`
     options: dict[str, Any]  # keyword-only parameters and their defaults
-    summary: str  # first line of the docstring
+    description: str  # the docstring
+    aliases: tuple[str, ...] = ()
+    alignments: tuple[str, ...] = ("truncate",)  # those under which it is defined
+
+    @property
+    def summary(self) -> str:
+        """First line of the description."""
+        return self.description.partition("\n")[0]
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the loss reads the teacher's distributions at all."""
-        return "teacher" in self.needs
+        """Whether the loss compares with the teacher at all, beyond the text it wrote."""
+        return any(BATCH[need].of_teacher for need in self.needs)
+
+    @property
+    def needs_distributions(self) -> bool:
+        """Whether the loss reads the teacher's next-token distributions, which can be stored."""
+        return any(BATCH[need].stored for need in self.needs)
+
+    @property
+    def needs_live_teacher(self) -> bool:
+        """Whether the teacher itself has to run at every step."""
+        return any(BATCH[need].live for need in self.needs)
+
+    def check_alignment(self, alignment: str | None) -> None:
+        """Refuse an alignment under which the loss is not defined; None is its own.
+
+        Raises:
+            LossError: naming those under which it is.
+        """
+        if alignment is not None and alignment not in self.alignments:
+            raise LossError(
+                f"loss '{self.name}' is not defined under alignment '{alignment}', "
+                f"but under: {', '.join(self.alignments)}."
+            )
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Refuse options that the loss does not have or whose type differs from the default's.
@@ -58,11 +93,11 @@ def available_losses() -> dict[str, LossInfo]:
     Raises:
         LossError: two modules declare the same name.
     """
-    return dict(_catalogue())
+    return dict(sorted((info.name, info) for info in _catalogue().values()))
 
 
 def loss_info(name: str) -> LossInfo:
-    """The declaration of the loss called `name`.
+    """The declaration of the loss called `name`, which may be an alias.
 
     Raises:
         LossError: there is no such loss; the nearest name is suggested.
@@ -75,53 +110,81 @@ def loss_info(name: str) -> LossInfo:
 
 @cache
 def _catalogue() -> dict[str, LossInfo]:
+    """All losses by name and by alias."""
     losses: dict[str, LossInfo] = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         for info in declared_losses(path.read_text(encoding="utf-8"), f"kd.losses.{path.stem}"):
-            if info.name in losses:
-                raise LossError(
-                    f"{losses[info.name].module} and {info.module} both declare a loss "
-                    f"'{info.name}': rename one."
-                )
-            losses[info.name] = info
-    return dict(sorted(losses.items()))
+            for name in (info.name, *info.aliases):
+                if name in losses:
+                    raise LossError(
+                        f"{losses[name].module} and {info.module} both declare a loss "
+                        f"'{name}': rename one."
+                    )
+                losses[name] = info
+    return losses
 
 
 def declared_losses(source: str, module: str) -> list[LossInfo]:
     """The losses that the text of a module declares, in its order."""
-    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    definitions = [node for node in ast.parse(source).body if isinstance(node, Definition)]
     return [
-        _read_declaration(function, decorator, module)
-        for function in functions
-        for decorator in function.decorator_list
+        _read_declaration(definition, decorator, module)
+        for definition in definitions
+        for decorator in definition.decorator_list
         if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "loss"
     ]
 
 
-def _read_declaration(function: ast.FunctionDef, decorator: ast.Call, module: str) -> LossInfo:
-    arguments = function.args
-    summary = (ast.get_docstring(function) or "").partition("\n")[0]
+def _read_declaration(definition: Definition, decorator: ast.Call, module: str) -> LossInfo:
     try:
         name = ast.literal_eval(decorator.args[0])
         stated = {str(key.arg): ast.literal_eval(key.value) for key in decorator.keywords}
-        options = {
-            parameter.arg: ast.literal_eval(default) if default else _no_default(parameter.arg)
-            for parameter, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-        }
+        call, construction = _signatures(definition)
+        needs, setup = _positional(call), _positional(construction) if construction else ()
+        _require_known(needs, BATCH)
+        _require_known(setup, SETUP)
         return LossInfo(
             name=name,
             module=module,
-            function=function.name,
-            needs=tuple(parameter.arg for parameter in arguments.args),
-            options=options,
-            summary=summary,
+            function=definition.name,
+            needs=needs,
+            setup=setup,
+            options=_options(construction or call),
+            description=ast.get_docstring(definition) or "",
             **stated,
         )
     except (IndexError, TypeError, ValueError) as error:
         raise LossError(
-            f"{module}, line {function.lineno}: the declaration of loss '{function.name}' cannot "
-            f"be read ({error}). Give @loss a name and all its keywords, as literals."
+            f"{module}, line {definition.lineno}: the declaration of loss '{definition.name}' "
+            f"cannot be read ({error}). Give @loss a name and all its keywords, as literals."
         ) from None
+
+
+def _signatures(definition: Definition) -> tuple[ast.arguments, ast.arguments | None]:
+    """What a loss takes at each batch, and, if it is a class, at its construction."""
+    if isinstance(definition, ast.FunctionDef):
+        return definition.args, None
+    methods = {node.name: node for node in definition.body if isinstance(node, ast.FunctionDef)}
+    if not {"__init__", "forward"} <= set(methods):
+        raise ValueError("a class needs the methods __init__ and forward")
+    return methods["forward"].args, methods["__init__"].args
+
+
+def _positional(arguments: ast.arguments) -> tuple[str, ...]:
+    return tuple(parameter.arg for parameter in arguments.args if parameter.arg != "self")
+
+
+def _options(arguments: ast.arguments) -> dict[str, Any]:
+    return {
+        parameter.arg: ast.literal_eval(default) if default else _no_default(parameter.arg)
+        for parameter, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    }
+
+
+def _require_known(needs: tuple[str, ...], known: Mapping[str, object]) -> None:
+    for need in needs:
+        if need not in known:
+            raise ValueError(f"nothing is called '{need}'. {nearest(need, known)}")
 
 
 def _no_default(option: str) -> Any:

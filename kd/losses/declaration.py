@@ -1,4 +1,4 @@
-"""The decorator that turns a function into a loss.
+r"""The decorator that turns a function into a loss.
 
 A loss is one decorated function in any module of this package, say
 
@@ -7,6 +7,7 @@ A loss is one decorated function in any module of this package, say
         family="total variation",
         same_vocabulary=True,
         truncation="lower_bound",
+        formula=r"\frac{1}{2} \sum_v |p_v - q_v|",
         source="...",
     )
     def total_variation(student: Tensor, teacher: Teacher) -> Tensor:
@@ -14,10 +15,16 @@ A loss is one decorated function in any module of this package, say
         log_q, log_p = common_log_probs(student, teacher)
         return 0.5 * (log_p.exp() - log_q.exp()).abs().sum(-1)
 
-Its positional parameters are what it needs, out of the fields of
-`kd.losses.rows.AlignedRows`; its keyword-only parameters are its options, each with a
-default; it returns one value for each of the N aligned answer tokens. Labels, shift,
-alignment, temperature and reduction are not its business (`kd.losses.distillation`).
+Its positional parameters are what it needs of each batch (`kd.losses.needs.BATCH`); its
+keyword-only parameters are its options, each with a default; it returns one value for each
+of the N aligned answer tokens (or a scalar, if it is defined on batches only). Labels,
+shift, alignment, temperature and reduction are not its business (`kd.losses.distillation`).
+
+A loss with weights or state of its own is a decorated `torch.nn.Module`: the positional
+parameters of its `__init__` are what it needs once (`kd.losses.needs.SETUP`), the
+keyword-only ones its options, and the parameters of its `forward` what it needs of each
+batch. If it has a method `step(value)`, that is called after every optimiser step with the
+value that the loss had in it. What is to survive an interruption is a parameter or a buffer.
 
 The keywords must be literals, because `kd.losses.catalogue` reads them from the source
 text: validating an experiment must not import torch.
@@ -26,31 +33,46 @@ text: validating an experiment must not import torch.
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
-Function = TypeVar("Function", bound=Callable[..., object])
+Declared = TypeVar("Declared", bound=Callable[..., object])
 
-Truncation = Literal["unaffected", "certified", "lower_bound"]
+Truncation = Literal["unaffected", "certified", "lower_bound", "unbounded", "dense"]
 """What becomes of the value when only the teacher's top-k is known.
 
-`unaffected`: nothing, the teacher is not read. `certified`: the error is at most the dropped
-mass. `lower_bound`: the full value is at least this one, by an amount that is not bounded.
+`unaffected`: nothing, what was dropped is not read. `certified`: the error is at most the
+dropped mass times a stated factor. `lower_bound`: the full value is at least this one, by an
+amount that is not bounded. `unbounded`: an estimate whose error is not known. `dense`: the
+loss is not defined, and refused, unless nothing was dropped.
 """
 
 
 def loss(
-    name: str, *, family: str, same_vocabulary: bool, truncation: Truncation, source: str
-) -> Callable[[Function], Function]:
-    """Declare a loss. The function itself stays as it is.
+    name: str,
+    *,
+    family: str,
+    same_vocabulary: bool,
+    truncation: Truncation,
+    formula: str,
+    source: str,
+    aliases: tuple[str, ...] = (),
+    alignments: tuple[str, ...] = ("truncate",),
+) -> Callable[[Declared], Declared]:
+    """Declare a loss. The function or class itself stays as it is.
 
     Args:
         name: what experiments call it.
         family: the group under which `kd losses` lists it.
         same_vocabulary: whether token i must mean the same to student and teacher.
         truncation: what becomes of the value under a top-k teacher (see `Truncation`).
+        formula: value of one row, in LaTeX; p is the teacher's distribution, q the student's.
         source: paper and equation.
+        aliases: other names by which experiments may call it.
+        alignments: those of `kd.alignment.ALIGNMENTS` under which it is defined, the default
+            first.
     """
-    del name, family, same_vocabulary, truncation, source  # read by kd.losses.catalogue
+    # Read by kd.losses.catalogue.
+    del name, family, same_vocabulary, truncation, formula, source, aliases, alignments
 
-    def unchanged(function: Function) -> Function:
-        return function
+    def unchanged(declared: Declared) -> Declared:
+        return declared
 
     return unchanged

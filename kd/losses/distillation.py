@@ -8,79 +8,47 @@ a single scored token gives 0 with a zero gradient.
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from kd.alignment import Alignment, find_alignment
-from kd.errors import LossError, nearest
+from kd.alignment import find_alignment
+from kd.errors import LossError
+from kd.losses.answers import TeacherAnswers, check_shapes, find_answers, find_teacher_answers
 from kd.losses.catalogue import LossInfo, available_losses, loss_info
-from kd.losses.rows import (
-    AlignedRows,
-    Answers,
-    TeacherAnswers,
-    check_shapes,
-    find_answers,
-    find_teacher_answers,
-    pair_answers,
-)
-from kd.losses.teacher import Teacher, TeacherLogits, TopKRows
+from kd.losses.conventions import Conventions
+from kd.losses.rows import AlignedBatch, Extras, pair_answers
+from kd.losses.setup import Setup
+from kd.losses.teacher import TeacherLogits
 
-__all__ = ["Conventions", "DistillationLoss", "TeacherLogits", "distillation_loss", "load_loss"]
-
-REDUCTIONS = ("token", "sequence")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conventions:
-    """What every loss leaves to its caller.
-
-    Raises:
-        LossError: a value that is not defined.
-    """
-
-    alignment: str = "truncate"
-    reduction: str = "token"
-    temperature: float = 1.0
-    teacher_temperature: float | None = None
-    t2_scaling: bool = False
-    shift: bool = True
-    teacher_shift: bool | None = None
-
-    def __post_init__(self) -> None:
-        find_alignment(self.alignment)
-        if self.reduction not in REDUCTIONS:
-            raise LossError(
-                f"'{self.reduction}' is no reduction. {nearest(self.reduction, REDUCTIONS)}"
-            )
-        if min(self.temperature, self.temperature_of_teacher) <= 0:
-            raise LossError("a temperature must be greater than 0.")
-
-    @property
-    def temperature_of_teacher(self) -> float:
-        """The teacher's own temperature, or the common one."""
-        own = self.teacher_temperature
-        return self.temperature if own is None else own
-
-    @property
-    def shift_of_teacher(self) -> bool:
-        """Whether the teacher is a decoder; by default what the student is."""
-        return self.shift if self.teacher_shift is None else self.teacher_shift
+__all__ = [
+    "Conventions",
+    "DistillationLoss",
+    "Extras",
+    "Setup",
+    "TeacherLogits",
+    "distillation_loss",
+    "load_loss",
+]
 
 
 class DistillationLoss(nn.Module):
-    """A loss with its conventions, ready to be called on batches."""
+    """A loss with its conventions, ready to be called on batches.
+
+    Weights and state of the loss itself, where it has any, are this module's parameters and
+    buffers: they train, and are saved, with the student.
+    """
 
     def __init__(
-        self, info: LossInfo, function: Callable[..., Tensor], conventions: Conventions
+        self, info: LossInfo, body: Callable[..., Tensor], conventions: Conventions
     ) -> None:
         super().__init__()
+        info.check_alignment(conventions.alignment)
         self.info = info
         self.conventions = conventions
-        self._function = function
+        self._body = body
+        self._align = find_alignment(conventions.alignment or info.alignments[0])
 
     def forward(
         self,
@@ -89,62 +57,77 @@ class DistillationLoss(nn.Module):
         student_labels: Tensor,
         teacher_labels: Tensor | None = None,
         *,
+        extras: Extras | None = None,
         normalizer: int | None = None,
     ) -> Tensor:
         """The scalar loss of a batch; arguments as in `distillation_loss`."""
         check_shapes("student", student_logits, student_labels)
-        teacher = self._find_teacher(teacher_logits, teacher_labels)
-        self._check_vocabulary(student_logits, teacher)
-        answers = find_answers(student_labels, self.conventions.shift)
-        rows = self._select(student_logits, answers, teacher)
-        values = self._function(**{need: getattr(rows, need) for need in self.info.needs})
+        batch = self._align_batch(
+            student_logits, teacher_logits, student_labels, teacher_labels, extras or Extras()
+        )
+        self._check_vocabulary(student_logits, batch.other)
+        values = (
+            self._body(**{need: getattr(batch, need) for need in self.info.needs})
+            if len(batch.sequence)
+            else batch.student.sum()  # no row: 0, with a zero gradient
+        )
         scale = self.conventions.temperature**2 if self.conventions.t2_scaling else 1.0
-        return scale * _reduce(values, rows.sequence, self.conventions.reduction, normalizer)
+        return scale * _reduce(values, batch.sequence, self.conventions.reduction, normalizer)
 
     def count(
         self,
+        student_logits: Tensor,
         teacher_logits: Tensor | TeacherLogits | None,
         student_labels: Tensor,
         teacher_labels: Tensor | None = None,
+        *,
+        extras: Extras | None = None,
     ) -> int:
         """How many tokens (or sequences, by the reduction) the mean over this batch covers.
 
         The sum over all micro-batches of one optimiser step is that step's `normalizer`.
         """
-        teacher = self._find_teacher(teacher_logits, teacher_labels)
-        pairs = self._pair(find_answers(student_labels, self.conventions.shift), teacher)
-        per_token = self.conventions.reduction == "token"
-        return len(pairs.sequence) if per_token else int(_tokens(pairs.sequence).count_nonzero())
-
-    def _find_teacher(
-        self, logits: Tensor | TeacherLogits | None, labels: Tensor | None
-    ) -> TeacherAnswers | None:
-        if not self.info.needs_teacher:
-            return None
-        return find_teacher_answers(logits, labels, self.conventions.shift_of_teacher)
-
-    def _pair(self, student: Answers, teacher: TeacherAnswers | None) -> Alignment:
-        return pair_answers(student, teacher, find_alignment(self.conventions.alignment))
-
-    def _select(
-        self, logits: Tensor, answers: Answers, teacher: TeacherAnswers | None
-    ) -> AlignedRows:
-        pairs = self._pair(answers, teacher)
-        chosen = answers.index(pairs.sequence, pairs.student)
-        student = logits[pairs.sequence, answers.position[chosen]]
-        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        return AlignedRows(
-            student=_temper(student.to(dtype), self.conventions.temperature),
-            teacher=None if teacher is None else self._soften(teacher.rows(pairs), dtype),
-            targets=answers.targets[chosen],
-            sequence=pairs.sequence,
+        batch = self._align_batch(
+            student_logits, teacher_logits, student_labels, teacher_labels, extras or Extras()
         )
+        return _count(batch.sequence, self.conventions.reduction)
 
-    def _soften(self, teacher: Teacher, dtype: torch.dtype) -> Teacher:
-        temperature = self.conventions.temperature_of_teacher
-        if isinstance(teacher, TopKRows):
-            return teacher.cast(dtype).tempered(temperature)
-        return _temper(teacher.to(dtype), temperature)
+    def step(self, value: float) -> None:
+        """Advance the loss's own schedule, if it has one, after an optimiser step.
+
+        Args:
+            value: what the loss was in that step.
+        """
+        advance = getattr(self._body, "step", None)
+        if advance is not None:
+            advance(value)
+
+    def _align_batch(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | TeacherLogits | None,
+        student_labels: Tensor,
+        teacher_labels: Tensor | None,
+        extras: Extras,
+    ) -> AlignedBatch:
+        own = find_answers(student_labels, self.conventions.shift, extras.student_ends)
+        other = None
+        if self.info.needs_teacher:
+            other = find_teacher_answers(
+                teacher_logits,
+                teacher_labels,
+                self.conventions.shift_of_teacher,
+                extras.teacher_ends,
+            )
+        return AlignedBatch(
+            logits=student_logits,
+            own=own,
+            other=other,
+            pairs=pair_answers(own, other, self._align),
+            extras=extras,
+            temperature=self.conventions.temperature,
+            teacher_temperature=self.conventions.temperature_of_teacher,
+        )
 
     def _check_vocabulary(self, student_logits: Tensor, teacher: TeacherAnswers | None) -> None:
         if teacher is None or not self.info.same_vocabulary:
@@ -164,22 +147,33 @@ class DistillationLoss(nn.Module):
 
 
 def load_loss(
-    name: str, conventions: Conventions | None = None, **options: Any
+    name: str,
+    conventions: Conventions | None = None,
+    *,
+    setup: Setup | None = None,
+    **options: Any,
 ) -> DistillationLoss:
     """The loss called `name`; only its own module is imported.
 
     Args:
-        name: one of `available_losses()`.
+        name: one of `available_losses()`, or an alias.
         conventions: alignment, reduction, temperature, shift; by default `Conventions()`.
+        setup: what some losses need once: token texts, model sizes, number of steps.
         options: the loss's own options.
 
     Raises:
-        LossError: an unknown loss, or an option that it does not have.
+        LossError: an unknown loss, an option that it does not have, an alignment under which
+            it is not defined, or something missing from `setup`.
     """
     info = loss_info(name)
     info.check_options(options)
-    function = getattr(importlib.import_module(info.module), info.function)
-    return DistillationLoss(info, partial(function, **options), conventions or Conventions())
+    declared = getattr(importlib.import_module(info.module), info.function)
+    if isinstance(declared, type):
+        given = setup or Setup()
+        body = declared(*(given.require(name, need) for need in info.setup), **options)
+    else:
+        body = partial(declared, **options)
+    return DistillationLoss(info, body, conventions or Conventions())
 
 
 def distillation_loss(  # noqa: PLR0913 - the whole convention, by keyword
@@ -189,13 +183,15 @@ def distillation_loss(  # noqa: PLR0913 - the whole convention, by keyword
     student_labels: Tensor,
     teacher_labels: Tensor | None = None,
     *,
-    alignment: str = "truncate",
+    alignment: str | None = None,
     reduction: str = "token",
     temperature: float = 1.0,
     teacher_temperature: float | None = None,
     t2_scaling: bool = False,
     shift: bool = True,
     teacher_shift: bool | None = None,
+    extras: Extras | None = None,
+    setup: Setup | None = None,
     normalizer: int | None = None,
     **options: Any,
 ) -> Tensor:
@@ -208,7 +204,8 @@ def distillation_loss(  # noqa: PLR0913 - the whole convention, by keyword
             needs no teacher. It never receives a gradient.
         student_labels: [B, Ts], same index as the input ids, -100 where nothing is scored.
         teacher_labels: [B, Tt]; not read with `TeacherLogits`, which hold answer tokens only.
-        alignment: which tokens are compared (`kd.alignment.ALIGNMENTS`).
+        alignment: which tokens are compared (`kd.alignment.ALIGNMENTS`); by default the first
+            that the loss declares.
         reduction: `token`, the mean over all aligned tokens of the batch; `sequence`, the mean
             over sequences of each one's mean (sequences with no aligned token do not count).
         temperature: divides the logits of both sides.
@@ -216,6 +213,9 @@ def distillation_loss(  # noqa: PLR0913 - the whole convention, by keyword
         t2_scaling: multiply by the square of `temperature`, which keeps gradients comparable.
         shift: logits[t - 1] predicts labels[t] (decoders); False for encoder-decoders.
         teacher_shift: the same for dense teacher logits, where it differs.
+        extras: what some losses ask for beside logits and labels.
+        setup: what some losses need once. A loss with weights or state of its own is better
+            loaded once, with `load_loss`.
         normalizer: divides the sum instead of this batch's own number of tokens (or
             sequences): the number in all micro-batches of one optimiser step, whose losses
             then add up to the loss of the whole (`DistillationLoss.count`).
@@ -233,25 +233,32 @@ def distillation_loss(  # noqa: PLR0913 - the whole convention, by keyword
         shift=shift,
         teacher_shift=teacher_shift,
     )
-    loss = load_loss(name, conventions, **options)
+    loss = load_loss(name, conventions, setup=setup, **options)
     value: Tensor = loss(
-        student_logits, teacher_logits, student_labels, teacher_labels, normalizer=normalizer
+        student_logits,
+        teacher_logits,
+        student_labels,
+        teacher_labels,
+        extras=extras,
+        normalizer=normalizer,
     )
     return value
 
 
-def _temper(logits: Tensor, temperature: float) -> Tensor:
-    return logits if temperature == 1.0 else logits / temperature
-
-
 def _reduce(values: Tensor, sequence: Tensor, reduction: str, normalizer: int | None) -> Tensor:
-    """Mean of values [N], over tokens or over sequences; 0 with a zero gradient if N is 0."""
+    """Mean of values [N], over tokens or over sequences; 0 with a zero gradient if N is 0.
+
+    A scalar is the value of the whole batch already; as one of several micro-batches it
+    counts by its tokens (or sequences).
+    """
+    count = _count(sequence, reduction)
+    if values.ndim == 0:
+        return values if normalizer is None else values * (count / normalizer)
     if reduction == "token":
-        return values.sum() / (normalizer or max(len(values), 1))
-    tokens = _tokens(sequence)
-    return (values / tokens[sequence]).sum() / (normalizer or max(int(tokens.count_nonzero()), 1))
+        return values.sum() / (normalizer or count)
+    return (values / sequence.bincount()[sequence]).sum() / (normalizer or count)
 
 
-def _tokens(sequence: Tensor) -> Tensor:
-    """How many aligned tokens each sequence has, [B]."""
-    return sequence.bincount()
+def _count(sequence: Tensor, reduction: str) -> int:
+    """Aligned tokens, or sequences that have any."""
+    return len(sequence) if reduction == "token" else int(sequence.bincount().count_nonzero())

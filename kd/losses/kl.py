@@ -12,7 +12,9 @@ from kd.losses.teacher import Teacher
     family="Kullback-Leibler",
     same_vocabulary=True,
     truncation="lower_bound",
+    formula=r"\sum_v p_v \ln \frac{p_v}{q_v}",
     source="Hinton et al., arXiv 1503.02531",
+    aliases=("fkl", "kld"),
 )
 def forward_kl(student: Tensor, teacher: Teacher) -> Tensor:
     """KL(p || q) of teacher p and student q, in nats; 0 for identical models.

@@ -11,6 +11,7 @@ from kd.losses.declaration import loss
     family="likelihood",
     same_vocabulary=False,
     truncation="unaffected",
+    formula=r"-\ln q_y",
     source="Kim and Rush, arXiv 1606.07947 (sequence-level distillation)",
 )
 def cross_entropy(student: Tensor, targets: Tensor) -> Tensor:

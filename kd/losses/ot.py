@@ -12,6 +12,7 @@ from kd.losses.teacher import Teacher, TopKRows
     family="optimal transport",
     same_vocabulary=False,
     truncation="certified",
+    formula=r"\sum_r |p_{(r)} - q_{(r)}|",
     source="Boizard et al., arXiv 2402.12030, eq. 5",
 )
 def uld(student: Tensor, teacher: Teacher) -> Tensor:

@@ -1,103 +1,170 @@
-"""From padded batches to the rows that a loss compares: labels, shift, alignment.
-
-Rows are picked before anything is computed on them, so no softmax is ever taken over a
-prompt or over padding.
-"""
+"""What losses are given of a batch: aligned rows, computed when they are asked for."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from kd.alignment import Aligner, Alignment, AnswerTokens, truncate
 from kd.errors import LossError
-from kd.losses.teacher import Teacher, TeacherLogits
-
-IGNORED = -100  # Hugging Face's label of positions that are not scored
-
-
-@dataclass(frozen=True)
-class AlignedRows:
-    """What losses may ask for: N aligned answer tokens. Logits come at the loss's temperature."""
-
-    student: Tensor  # [N, Vs] logits
-    teacher: Teacher | None  # [N, Vt] logits, or top-k; None for losses that need no teacher
-    targets: Tensor  # [N] int64: the student's own next token
-    sequence: Tensor  # [N] int64: which sequence of the batch each row is from
+from kd.losses.answers import Answers, DenseTeacher, TeacherAnswers
+from kd.losses.features import AlignedFeatures, Features
+from kd.losses.teacher import Teacher, TopKRows
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Where the logits of a batch predict answer tokens: M positions, ordered by sequence."""
+class Extras:
+    """What only some losses ask for, beside logits and labels.
 
-    sequence: Tensor  # [M] int64
-    position: Tensor  # [M] int64: index of the predicting row of logits
-    targets: Tensor  # [M] int64: the token that it should predict
-    lengths: Tensor  # [B] int64
-
-    def index(self, sequence: Tensor, token: Tensor) -> Tensor:
-        """Where among the M positions the given answer tokens of the given sequences stand."""
-        first = self.lengths.cumsum(0) - self.lengths  # [B]
-        return first[sequence] + token
-
-
-def find_answers(labels: Tensor, shift: bool) -> Answers:
-    """Locate the answer tokens of `labels` [B, T], -100 where nothing is scored.
-
-    With `shift` (decoders) logits[t - 1] predicts labels[t], and a label at t = 0 has no
-    predictor; without it (encoder-decoders) logits[t] predicts labels[t].
+    Attributes:
+        student_ends: [B, Ts], index as `student_labels`: the byte of the answer's text (UTF-8)
+            at which each of the student's tokens ends. For alignments by text.
+        teacher_ends: [B, Tt], the same for dense teacher logits.
+        student_responses: [B], whether the student wrote the sequence.
+        features: hidden states and attentions of both models.
     """
-    predicted = labels[:, 1:] if shift else labels
-    scored = predicted != IGNORED
-    sequence, position = scored.nonzero(as_tuple=True)
-    return Answers(
-        sequence=sequence,
-        position=position,
-        targets=predicted[sequence, position],
-        lengths=scored.sum(dim=1),
-    )
+
+    student_ends: Tensor | None = None
+    teacher_ends: Tensor | None = None
+    student_responses: Tensor | None = None
+    features: Features | None = None
 
 
 @dataclass(frozen=True)
-class DenseTeacher:
-    """Dense logits of a teacher with their answer tokens; `TeacherLogits` is its counterpart."""
+class SpanLogProbs:
+    """What one side gives to its own tokens of N aligned spans, as log-probabilities [N]."""
 
-    logits: Tensor  # [B, T, V]
-    answers: Answers
+    before: Tensor  # of all tokens but the last, 0 for single tokens: the chain rule's factor
+    whole: Tensor  # of all tokens
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Both sides' log-probabilities of aligned spans, at the loss's temperatures."""
+
+    student: SpanLogProbs
+    teacher: SpanLogProbs
+
+
+@dataclass(frozen=True)
+class AnswerRows:
+    """All answer rows of a batch, sequences end to end, whatever the other side's length."""
+
+    student: Tensor  # [Ms, Vs] logits
+    teacher: Teacher  # [Mt, Vt] logits, or top-k
+    student_lengths: Tensor  # [B] int64
+    teacher_lengths: Tensor  # [B] int64
+
+
+@dataclass(frozen=True)
+class AlignedBatch:
+    """A batch cut down to N aligned answer tokens. Its properties are what losses may ask for.
+
+    Logits come at the loss's temperatures, in `dtype`. See `kd.losses.needs.BATCH`.
+    """
+
+    logits: Tensor  # [B, Ts, Vs]
+    own: Answers
+    other: TeacherAnswers | None
+    pairs: Alignment
+    extras: Extras
+    temperature: float
+    teacher_temperature: float
 
     @property
-    def lengths(self) -> Tensor:
-        """Answer tokens of each sequence, [B]."""
-        return self.answers.lengths
+    def dtype(self) -> torch.dtype:
+        """Losses compute in float32, or in float64 if the student's logits are."""
+        return torch.float64 if self.logits.dtype == torch.float64 else torch.float32
 
     @property
-    def vocabulary(self) -> int:
-        """Tokens of the teacher's vocabulary."""
-        return self.logits.shape[-1]
+    def sequence(self) -> Tensor:
+        """Which sequence of the batch each row is from, [N]."""
+        return self.pairs.sequence
 
-    def rows(self, pairs: Alignment) -> Tensor:
-        """Logits [N, V] of the teacher's tokens in `pairs`; no gradient flows into them."""
-        chosen = self.answers.index(pairs.sequence, pairs.teacher)
-        return self.logits.detach()[pairs.sequence, self.answers.position[chosen]]
+    @cached_property
+    def student(self) -> Tensor:
+        """The student's logits, [N, Vs]."""
+        chosen = self.own.index(self.sequence, self.pairs.student)
+        rows = self.logits[self.sequence, self.own.position[chosen]]
+        return _temper(rows.to(self.dtype), self.temperature)
 
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The teacher's logits, [N, Vt], or top-k."""
+        return self._soften(self._teacher.rows(self.pairs))
 
-TeacherAnswers = DenseTeacher | TeacherLogits
+    @cached_property
+    def targets(self) -> Tensor:
+        """The student's own next tokens, [N]."""
+        return self.own.targets[self.own.index(self.sequence, self.pairs.student)]
 
+    @cached_property
+    def teacher_targets(self) -> Tensor:
+        """The teacher's own next tokens, [N]."""
+        return self._teacher.own_tokens()[_flat(self._teacher, self.sequence, self.pairs.teacher)]
 
-def find_teacher_answers(
-    logits: Tensor | TeacherLogits | None, labels: Tensor | None, shift: bool
-) -> TeacherAnswers:
-    """Locate the teacher's answer tokens; `labels` and `shift` concern dense logits only.
+    @cached_property
+    def student_responses(self) -> Tensor:
+        """Whether the student wrote the text of each row, [N]; by default the teacher did."""
+        written = self.extras.student_responses
+        if written is None:
+            return torch.zeros_like(self.sequence, dtype=torch.bool)
+        return written[self.sequence]
 
-    Raises:
-        LossError: there are no logits, or dense ones come without labels that fit them.
-    """
-    if isinstance(logits, TeacherLogits):
-        return logits
-    if logits is None or labels is None:
-        missing = "teacher_logits" if logits is None else "teacher_labels"
-        raise LossError(f"'{missing}' is missing: this loss compares with the teacher's answer.")
-    check_shapes("teacher", logits, labels)
-    return DenseTeacher(logits, find_answers(labels, shift))
+    @cached_property
+    def spans(self) -> Spans:
+        """Log-probabilities of the spans' own tokens."""
+        log_probs = self.answers_of_student.log_softmax(dim=-1)
+        own = log_probs.gather(-1, self.own.targets[:, None])[:, 0]
+        other = self._teacher.own_log_probs(self.teacher_temperature).to(self.dtype)
+        pairs = self.pairs
+        student = self.own.index(self.sequence, pairs.student_first)
+        teacher = _flat(self._teacher, self.sequence, pairs.teacher_first)
+        return Spans(
+            _over_spans(own, student, pairs.student - pairs.student_first),
+            _over_spans(other, teacher, pairs.teacher - pairs.teacher_first),
+        )
+
+    @cached_property
+    def answers_of_student(self) -> Tensor:
+        """The student's logits on all of its answer tokens, [M, Vs], paired or not."""
+        rows = self.logits[self.own.sequence, self.own.position]
+        return _temper(rows.to(self.dtype), self.temperature)
+
+    @cached_property
+    def answers(self) -> AnswerRows:
+        """All answer rows of both sides."""
+        return AnswerRows(
+            student=self.answers_of_student,
+            teacher=self._soften(self._teacher.all_rows()),
+            student_lengths=self.own.lengths,
+            teacher_lengths=self._teacher.lengths,
+        )
+
+    @cached_property
+    def features(self) -> AlignedFeatures:
+        """Hidden states and attentions, with the pairs at which they are to be compared.
+
+        Raises:
+            LossError: they were not given, or the teacher's logits are stored ones.
+        """
+        if self.extras.features is None or not isinstance(self.other, DenseTeacher):
+            raise LossError(
+                "this loss reads hidden states or attentions: pass the teacher's dense logits "
+                "and Extras(features=...)."
+            )
+        return AlignedFeatures(self.extras.features, self.own, self.other.answers, self.pairs)
+
+    @property
+    def _teacher(self) -> TeacherAnswers:
+        assert self.other is not None, "the loss declares a need of the teacher"
+        return self.other
+
+    def _soften(self, teacher: Teacher) -> Teacher:
+        if isinstance(teacher, TopKRows):
+            return teacher.cast(self.dtype).tempered(self.teacher_temperature)
+        return _temper(teacher.to(self.dtype), self.teacher_temperature)
 
 
 def pair_answers(student: Answers, teacher: TeacherAnswers | None, aligner: Aligner) -> Alignment:
@@ -106,25 +173,32 @@ def pair_answers(student: Answers, teacher: TeacherAnswers | None, aligner: Alig
     Raises:
         LossError: student and teacher do not hold the same number of sequences.
     """
-    tokens = AnswerTokens(student.lengths)
     if teacher is None:
+        tokens = AnswerTokens(student.lengths)
         return truncate(tokens, tokens)
     if len(student.lengths) != len(teacher.lengths):
         raise LossError(
             f"the student's batch holds {len(student.lengths)} sequences and the teacher's "
             f"{len(teacher.lengths)}: pass the same rows in the same order."
         )
-    return aligner(tokens, AnswerTokens(teacher.lengths))
+    return aligner(
+        AnswerTokens(student.lengths, student.ends), AnswerTokens(teacher.lengths, teacher.ends)
+    )
 
 
-def check_shapes(side: str, logits: Tensor, labels: Tensor) -> None:
-    """Refuse logits [B, T, V] and labels [B, T] that do not fit each other.
+def _flat(teacher: TeacherAnswers, sequence: Tensor, token: Tensor) -> Tensor:
+    lengths = teacher.lengths
+    return (lengths.cumsum(0) - lengths)[sequence] + token
 
-    Raises:
-        LossError: the shapes differ.
-    """
-    if logits.ndim != 3 or logits.shape[:2] != labels.shape:
-        raise LossError(
-            f"{side}_logits has shape {tuple(logits.shape)} and {side}_labels "
-            f"{tuple(labels.shape)}: they must be [batch, length, vocabulary] and [batch, length]."
-        )
+
+def _over_spans(log_probs: Tensor, first: Tensor, further: Tensor) -> SpanLogProbs:
+    """Sums over N spans of M tokens' log-probabilities; each span has 1 + `further` tokens."""
+    span = torch.repeat_interleave(torch.arange(len(first), device=first.device), further)
+    place = torch.arange(len(span), device=first.device) - (further.cumsum(0) - further)[span]
+    zeros = log_probs.new_zeros(len(first))
+    before = zeros.index_add(0, span, log_probs[first[span] + place])
+    return SpanLogProbs(before, before + log_probs[first + further])
+
+
+def _temper(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1.0 else logits / temperature

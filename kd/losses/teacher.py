@@ -1,6 +1,7 @@
 """The teacher's next-token distributions when only the top-k of each is known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,16 +24,58 @@ class TeacherLogits:
     dropped: Tensor  # [B, T]
     lengths: Tensor  # [B] int64: answer tokens of each sequence
     vocabulary: int  # tokens of the teacher's whole vocabulary
+    tokens: Tensor | None = None  # [B, T] int64: the teacher's own answer tokens
+    token_log_probs: Tensor | None = None  # [B, T]: what it gave to them, at temperature 1
+    token_ends: Tensor | None = None  # [B, T] int64: byte of the answer's text where each ends
 
     def to(self, device: torch.device | str) -> "TeacherLogits":
         """The same batch on `device`."""
-        return TeacherLogits(
-            ids=self.ids.to(device),
-            log_probs=self.log_probs.to(device),
-            dropped=self.dropped.to(device),
-            lengths=self.lengths.to(device),
-            vocabulary=self.vocabulary,
-        )
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if torch.is_tensor(value)
+        }
+        return replace(self, **moved)
+
+    @property
+    def ends(self) -> Tensor | None:
+        """Byte of the answer's text at which each answer token ends, [M]."""
+        return None if self.token_ends is None else self.token_ends[self._filled]
+
+    def own_tokens(self) -> Tensor:
+        """The teacher's own answer tokens, [M].
+
+        Raises:
+            LossError: they are not known.
+        """
+        return self._require("tokens", self.tokens)[self._filled]
+
+    def own_log_probs(self, temperature: float) -> Tensor:
+        """Log-probability [M] of each own answer token at `temperature`.
+
+        Raises:
+            LossError: it is not known, or the temperature is not 1 and mass was dropped.
+        """
+        own = self._require("token_log_probs", self.token_log_probs)[self._filled]
+        if temperature == 1.0:
+            return own
+        rows = self.all_rows()
+        rows.tempered(temperature)  # refuses truncated rows
+        return own / temperature - (rows.log_probs / temperature).logsumexp(dim=-1)
+
+    def all_rows(self) -> "TopKRows":
+        """The distributions of all M answer tokens."""
+        kept = self._filled
+        return TopKRows(self.ids[kept], self.log_probs[kept], self.dropped[kept], self.vocabulary)
+
+    @property
+    def _filled(self) -> Tensor:
+        """Where there is a token and not padding, [B, T]."""
+        positions = torch.arange(self.dropped.shape[1], device=self.lengths.device)
+        return positions < self.lengths[:, None]
+
+    def _require(self, name: str, value: Tensor | None) -> Tensor:
+        if value is None:
+            raise LossError(f"this loss reads TeacherLogits.{name}, which was not given.")
+        return value
 
     def rows(self, pairs: Alignment) -> "TopKRows":
         """The distributions of the teacher's tokens in `pairs`."""

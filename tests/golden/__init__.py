@@ -1,6 +1,14 @@
-"""How other systems' functions and hyper-parameters translate into calls of ours."""
+"""How other systems' functions and hyper-parameters translate into calls of ours.
 
-from tests.golden import kl, uld
-from tests.golden.calls import SOURCES, Call, Inputs, NotYet, tensor
+Every module beside this one registers its translations when it is imported.
+"""
 
-__all__ = ["SOURCES", "Call", "Inputs", "NotYet", "kl", "tensor", "uld"]
+import importlib
+from pathlib import Path
+
+from tests.golden.calls import DEFECTS, SOURCES, Call, Inputs, NotYet, Unsupported, tensor
+
+for _path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
+    importlib.import_module(f"tests.golden.{_path.stem}")
+
+__all__ = ["DEFECTS", "SOURCES", "Call", "Inputs", "NotYet", "Unsupported", "tensor"]

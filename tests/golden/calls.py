@@ -19,6 +19,10 @@ class NotYet(Exception):
     """We have no loss for this case so far."""
 
 
+class Unsupported(Exception):
+    """A loss that is not ours to offer, with the reason."""
+
+
 @dataclass
 class Call:
     """A call of ours that must give what the other system gave."""
@@ -87,6 +91,32 @@ def source(*functions: tuple[str, str]) -> Callable[[Source], Source]:
         return translate
 
     return register
+
+
+Identity = Callable[["Inputs", Hyper, Tensor, Tensor], bool]
+"""Whether (inputs, hyper, value, gradient) satisfy what the mathematics demands."""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A range of hyper-parameters in which another system is wrong, and how that is known.
+
+    `holds` is an identity from first principles. It must be true of our value and gradient
+    and false of theirs: a disagreement alone would not say who is right.
+    """
+
+    reason: str
+    holds: Identity
+    applies: Callable[[Hyper], bool] = lambda hyper: True
+
+
+DEFECTS: dict[tuple[str, str], list[Defect]] = {}
+
+
+def defect(*functions: tuple[str, str], entry: Defect) -> None:
+    """Declare that (repository, function) is wrong wherever `entry.applies`."""
+    for function in functions:
+        DEFECTS.setdefault(function, []).append(entry)
 
 
 def tensor(values: Any, dtype: torch.dtype) -> Tensor:

@@ -1,13 +1,15 @@
 """Random batches for the tests of losses, in float64 and from explicit seeds."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kd.logits import collate, keep_top_k
-from kd.losses import TeacherLogits, distillation_loss
+from kd.losses import Extras, Setup, TeacherLogits, distillation_loss, loss_info
+from kd.losses.features import Features, ModelFeatures
+from kd.losses.setup import Embeddings, Models, ModelSide, Vocabularies
 
 IGNORED = -100
 
@@ -20,6 +22,8 @@ class Batch:
     teacher_logits: Tensor | TeacherLogits
     student_labels: Tensor
     teacher_labels: Tensor | None
+    extras: Extras = field(default_factory=Extras)
+    setup: Setup = field(default_factory=Setup)
 
     @property
     def dense(self) -> Tensor:
@@ -27,14 +31,14 @@ class Batch:
         assert isinstance(self.teacher_logits, Tensor)
         return self.teacher_logits
 
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """The positional arguments of a loaded loss."""
+        return self.student_logits, self.teacher_logits, self.student_labels, self.teacher_labels
+
     def loss(self, name: str, **settings: Any) -> Tensor:
         return distillation_loss(
-            name,
-            self.student_logits,
-            self.teacher_logits,
-            self.student_labels,
-            self.teacher_labels,
-            **settings,
+            name, *self.tensors, extras=self.extras, setup=self.setup, **settings
         )
 
     def gradient(self, name: str, **settings: Any) -> Tensor:
@@ -43,6 +47,29 @@ class Batch:
         replace(self, student_logits=logits).loss(name, **settings).backward()
         assert logits.grad is not None
         return logits.grad
+
+    def sequence(self, b: int) -> "Batch":
+        """The batch of its sequence `b` alone."""
+        assert self.teacher_labels is not None
+        return replace(
+            self,
+            student_logits=self.student_logits[b : b + 1],
+            teacher_logits=self.dense[b : b + 1],
+            student_labels=self.student_labels[b : b + 1],
+            teacher_labels=self.teacher_labels[b : b + 1],
+            extras=_one(self.extras, b),
+        )
+
+
+def _one(value: Any, b: int) -> Any:
+    """The part that concerns sequence `b` of tensors in (nested) dataclasses and tuples."""
+    if torch.is_tensor(value):
+        return value[b : b + 1]
+    if isinstance(value, tuple):
+        return tuple(_one(item, b) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{key: _one(item, b) for key, item in vars(value).items()})
+    return value
 
 
 def labels(prompts: list[int], answers: list[int], length: int, vocabulary: int) -> Tensor:
@@ -53,15 +80,22 @@ def labels(prompts: list[int], answers: list[int], length: int, vocabulary: int)
     return rows
 
 
+# Both texts have 9 bytes in the first sequence and 7 in the second. Spans that end together:
+# [0-3 | 0-3] and [3-9 | 3-5-7-9], then [0-2-5 | 0-5], [5-7 | 5-7] of 2 + 1 and 1 + 1 tokens.
+STUDENT_ENDS = [[3, 7, 9], [2, 5, 6, 7]]
+TEACHER_ENDS = [[3, 5, 8, 9], [5, 7]]
+
+
 def cross_tokenizer(seed: int = 0) -> Batch:
     """Two sequences; 7 against 9 tokens of vocabulary; answers of 3 and 4 against 4 and 2."""
     torch.manual_seed(seed)
-    return Batch(
+    batch = Batch(
         2 * torch.randn(2, 8, 7, dtype=torch.float64),
         2 * torch.randn(2, 9, 9, dtype=torch.float64),
         labels([2, 3], [3, 4], 8, 7),
         labels([4, 2], [4, 2], 9, 9),
     )
+    return completed(batch, STUDENT_ENDS, TEACHER_ENDS)
 
 
 def same_tokenizer(seed: int = 0) -> Batch:
@@ -69,12 +103,64 @@ def same_tokenizer(seed: int = 0) -> Batch:
     torch.manual_seed(seed)
     target = labels([2, 3], [3, 4], 8, 7)
     student, teacher = 2 * torch.randn(2, 2, 8, 7, dtype=torch.float64)
-    return Batch(student, teacher, target, target)
+    return completed(Batch(student, teacher, target, target), STUDENT_ENDS, STUDENT_ENDS)
+
+
+def completed(batch: Batch, student_ends: list[list[int]], teacher_ends: list[list[int]]) -> Batch:
+    """The batch with all that any loss may ask for beside logits and labels."""
+    assert batch.teacher_labels is not None
+    sides = (batch.student_logits, batch.dense)
+    extras = Extras(
+        student_ends=at_labels(batch.student_labels, student_ends),
+        teacher_ends=at_labels(batch.teacher_labels, teacher_ends),
+        student_responses=torch.tensor([False, True]),
+        features=Features(
+            *(
+                random_features(*side.shape[:2], size)
+                for side, size in zip(sides, (6, 4), strict=True)
+            )
+        ),
+    )
+    words = ["a", "b", " a", " b", "ab", "é", None, " ab", "ba"]
+    setup = Setup(
+        vocabularies=Vocabularies(*(words[: side.shape[-1]] for side in sides)),
+        embeddings=Embeddings(*(torch.randn(side.shape[-1], 3).double() for side in sides)),
+        models=Models(
+            *(
+                ModelSide(size, 2, 2, torch.randn(side.shape[-1], size).double())
+                for side, size in zip(sides, (6, 4), strict=True)
+            )
+        ),
+        total_steps=10,
+    )
+    return replace(batch, extras=extras, setup=setup)
+
+
+def at_labels(target: Tensor, ends: list[list[int]]) -> Tensor:
+    """The ends of the answer tokens, at the places of their labels."""
+    found = torch.zeros_like(target)
+    found[target != IGNORED] = torch.tensor([end for row in ends for end in row])
+    return found
+
+
+def random_features(logits: Tensor, size: int) -> ModelFeatures:
+    """Three layers of hidden states and two of causal attention with two heads."""
+    rows, length, _ = logits.shape
+    causal = torch.ones(length, length).triu(1).bool()
+    return ModelFeatures(
+        hidden=tuple(torch.randn(3, rows, length, size).double()),
+        attentions=tuple(
+            torch.randn(2, rows, 2, length, length)
+            .double()
+            .masked_fill(causal, -torch.inf)
+            .softmax(-1)
+        ),
+    )
 
 
 def batch_for(name: str, seed: int = 0) -> Batch:
     """A batch on which the loss `name` is defined."""
-    return same_tokenizer(seed) if name == "forward_kl" else cross_tokenizer(seed)
+    return same_tokenizer(seed) if loss_info(name).same_vocabulary else cross_tokenizer(seed)
 
 
 def stored(batch: Batch, epsilon: float, cap: int | None = None) -> Batch:

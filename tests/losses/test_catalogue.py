@@ -1,5 +1,6 @@
 """The catalogue: what is known of losses without importing torch."""
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -10,14 +11,16 @@ import pytest
 from kd.errors import LossError
 from kd.losses import available_losses, load_loss, loss_info
 from kd.losses.catalogue import declared_losses
-from kd.losses.rows import AlignedRows
+from kd.losses.needs import BATCH, SETUP
+from kd.losses.rows import AlignedBatch
+from kd.losses.setup import Setup
 
 NEW_LOSS = '''
 from torch import Tensor
 from kd.losses.declaration import loss
 
 @loss("half_l1", family="total variation", same_vocabulary=True,
-      truncation="lower_bound", source="somewhere, eq. 1")
+      truncation="lower_bound", formula="x", source="somewhere, eq. 1")
 def half_l1(student: Tensor, teacher: Tensor, *, power: float = 1.0) -> Tensor:
     """Half the L1 distance.
 
@@ -62,15 +65,20 @@ def test_an_unreadable_declaration_is_refused_by_name(before: str, after: str) -
 @pytest.mark.parametrize("name", available_losses())
 def test_every_loss_asks_for_existing_rows_and_tells_its_source(name: str) -> None:
     info = loss_info(name)
-    assert set(info.needs) <= {field.name for field in fields(AlignedRows)}
+    assert set(info.needs) <= set(BATCH) and set(info.setup) <= set(SETUP)
     assert info.family and info.source and info.summary.endswith(".")
+
+
+def test_everything_that_a_loss_may_ask_for_is_there() -> None:
+    assert all(hasattr(AlignedBatch, need) for need in BATCH)
+    assert {field.name for field in fields(Setup)} == set(SETUP)
 
 
 @pytest.mark.parametrize("name", available_losses())
 def test_the_catalogue_agrees_with_the_imported_function(name: str) -> None:
     info = loss_info(name)
-    function = getattr(sys.modules[load_loss(name).info.module], info.function)
-    parameters = inspect.signature(function).parameters.values()
+    declared = getattr(importlib.import_module(info.module), info.function)
+    parameters = inspect.signature(declared).parameters.values()
     keyword_only = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     assert keyword_only == info.options
 
