@@ -114,23 +114,13 @@ def completed(batch: Batch, student_ends: list[list[int]], teacher_ends: list[li
         student_ends=at_labels(batch.student_labels, student_ends),
         teacher_ends=at_labels(batch.teacher_labels, teacher_ends),
         student_responses=torch.tensor([False, True]),
-        features=Features(
-            *(
-                random_features(*side.shape[:2], size)
-                for side, size in zip(sides, (6, 4), strict=True)
-            )
-        ),
+        features=Features(random_features(sides[0], 6), random_features(sides[1], 4)),
     )
     words = ["a", "b", " a", " b", "ab", "é", None, " ab", "ba"]
     setup = Setup(
         vocabularies=Vocabularies(*(words[: side.shape[-1]] for side in sides)),
         embeddings=Embeddings(*(torch.randn(side.shape[-1], 3).double() for side in sides)),
-        models=Models(
-            *(
-                ModelSide(size, 2, 2, torch.randn(side.shape[-1], size).double())
-                for side, size in zip(sides, (6, 4), strict=True)
-            )
-        ),
+        models=Models(random_model(sides[0], 6), random_model(sides[1], 4)),
         total_steps=10,
     )
     return replace(batch, extras=extras, setup=setup)
@@ -147,15 +137,14 @@ def random_features(logits: Tensor, size: int) -> ModelFeatures:
     """Three layers of hidden states and two of causal attention with two heads."""
     rows, length, _ = logits.shape
     causal = torch.ones(length, length).triu(1).bool()
-    return ModelFeatures(
-        hidden=tuple(torch.randn(3, rows, length, size).double()),
-        attentions=tuple(
-            torch.randn(2, rows, 2, length, length)
-            .double()
-            .masked_fill(causal, -torch.inf)
-            .softmax(-1)
-        ),
-    )
+    scores = torch.randn(2, rows, 2, length, length).double().masked_fill(causal, -torch.inf)
+    hidden = torch.randn(3, rows, length, size).double()
+    return ModelFeatures(hidden=tuple(hidden), attentions=tuple(scores.softmax(-1)))
+
+
+def random_model(logits: Tensor, size: int) -> ModelSide:
+    """Two layers, two heads and a random output layer."""
+    return ModelSide(size, layers=2, heads=2, output=torch.randn(logits.shape[-1], size).double())
 
 
 def batch_for(name: str, seed: int = 0) -> Batch:
