@@ -33,6 +33,12 @@ def expectation(log_probs: Tensor, values: Tensor) -> Tensor:
     return (probs * values.masked_fill(probs == 0, 0.0)).sum(dim=-1)
 
 
+def log_ratio(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """ln(p / q) of log-probabilities [N, M], as [N, M]; 0 where both exclude the outcome."""
+    impossible = (log_p == -torch.inf) & (log_q == -torch.inf)
+    return log_p.masked_fill(impossible, 0.0) - log_q.masked_fill(impossible, 0.0)
+
+
 def _teacher_buckets(teacher: TopKRows) -> Tensor:
     return torch.cat([teacher.log_probs, teacher.dropped.log()[:, None]], dim=-1)
 
@@ -44,11 +50,11 @@ def _student_buckets(student: Tensor, teacher: TopKRows) -> Tensor:
     total = student.logsumexp(dim=-1, keepdim=True)  # [N, 1]
     stored = (student.gather(-1, ids) - total).masked_fill(padding, -torch.inf)
     # A sum over the other tokens themselves: 1 - sum(stored) would cancel where it matters.
-    others = _log_sum_exp(student.scatter(-1, ids, -torch.inf)) - total
+    others = log_sum_exp(student.scatter(-1, ids, -torch.inf)) - total
     return torch.cat([stored, others], dim=-1)
 
 
-def _log_sum_exp(logits: Tensor) -> Tensor:
+def log_sum_exp(logits: Tensor) -> Tensor:
     """log(sum(exp)) of rows [N, V], as [N, 1]; torch's own gradient is NaN if all are -inf."""
     impossible = (logits == -torch.inf).all(dim=-1, keepdim=True)
     total = logits.masked_fill(impossible, 0.0).logsumexp(dim=-1, keepdim=True)

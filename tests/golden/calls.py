@@ -125,5 +125,6 @@ def tensor(values: Any, dtype: torch.dtype) -> Tensor:
     def number(value: Any) -> Any:
         return [number(item) for item in value] if isinstance(value, list) else float(value)
 
-    integral = not isinstance(values, str) and "." not in json.dumps(values)
+    # Neither a decimal point nor an 'inf' or 'nan'.
+    integral = not isinstance(values, str) and not set(".n") & set(json.dumps(values))
     return torch.tensor(number(values), dtype=torch.int64 if integral else dtype)

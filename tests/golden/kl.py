@@ -1,19 +1,26 @@
-"""Functions that are forward KL. Labels stand at the row that predicts them: no shift."""
+"""Functions of the KL family. Labels stand at the row that predicts them: no shift."""
 
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from kd.losses import TeacherLogits
-from tests.golden.calls import IGNORED, Call, Hyper, Inputs, NotYet, source
+from tests.golden.calls import IGNORED, Call, Hyper, Inputs, Unsupported, source
+
+DISTILLM = "jongwooko/distillm"
+ABKD = "ghwang-s/abkd"  # these two repositories begin with copies of the first one's losses
+AMID = "aailab-kaist/AMiD"
+DSKD = "songmzhang/DSKD"
+KDFLOW = "songmzhang/KDFlow"
+TOKENKIT = "bminixhofer/tokenkit"
+TORCHTUNE = "pytorch/torchtune"
 
 
 @source(
-    ("jongwooko/distillm", "forward_kl"),
-    ("ghwang-s/abkd", "forward_kl"),
-    ("aailab-kaist/AMiD", "forward_kl"),
-    ("pytorch/torchtune", "ForwardKLLoss"),
+    (DISTILLM, "forward_kl"),
+    (ABKD, "forward_kl"),
+    (AMID, "forward_kl"),
+    (TORCHTUNE, "ForwardKLLoss"),
 )
 def cross_entropy_form(inputs: Inputs, hyper: Hyper) -> Call:
     """H(p, q): the teacher's entropy is not subtracted."""
@@ -21,21 +28,89 @@ def cross_entropy_form(inputs: Inputs, hyper: Hyper) -> Call:
     return replace(call, offset=teacher_entropy(call))
 
 
-@source(("songmzhang/DSKD", "VariousDivergence.compute_forward_kl_divergence"))
+@source(
+    (DISTILLM, "reverse_kl"),
+    (ABKD, "reverse_kl"),
+    (AMID, "reverse_kl"),
+    (TORCHTUNE, "ReverseKLLoss"),
+)
+def mean_reverse_kl(inputs: Inputs, hyper: Hyper) -> Call:
+    return inputs.call("reverse_kl", shift=False)
+
+
+@source((TORCHTUNE, "SymmetricKLLoss"))
+def weight_of_forward_kl(inputs: Inputs, hyper: Hyper) -> Call:
+    return symmetric_kl(inputs, hyper.pop("sym_kd_ratio", 0.5))
+
+
+@source(
+    (DISTILLM, "symmetric_kl"),
+    (ABKD, "symmetric_kl"),
+    (ABKD, "wsd"),
+    (AMID, "symmetric_kl"),
+    (AMID, "wsd"),
+)
+def weight_of_reverse_kl(inputs: Inputs, hyper: Hyper) -> Call:
+    return symmetric_kl(inputs, 1 - hyper.pop("lam"))
+
+
+def symmetric_kl(inputs: Inputs, forward_weight: float) -> Call:
+    """The forward part is the cross-entropy."""
+    call = inputs.call("symmetric_kl", shift=False, forward_weight=forward_weight)
+    return replace(call, offset=forward_weight * teacher_entropy(call))
+
+
+@source((DSKD, "VariousDivergence.compute_forward_kl_divergence"))
 def summed_kl(inputs: Inputs, hyper: Hyper) -> Call:
+    return summed(inputs, hyper, "forward_kl")
+
+
+@source((DSKD, "VariousDivergence.compute_reverse_kl_divergence"))
+def summed_reverse_kl(inputs: Inputs, hyper: Hyper) -> Call:
+    return summed(inputs, hyper, "reverse_kl")
+
+
+def summed(inputs: Inputs, hyper: Hyper, name: str) -> Call:
     hyper.pop("skew_lambda", None)  # read by the skewed divergences only
     temperature = hyper.pop("kd_temperature")
-    return inputs.call("forward_kl", shift=False, temperature=temperature, normalizer=1)
+    return inputs.call(name, shift=False, temperature=temperature, normalizer=1)
 
 
-@source(("bminixhofer/tokenkit", "compute_forward_kl_divergence"))
+@source((TOKENKIT, "compute_forward_kl_divergence"))
 def summed_kl_everywhere(inputs: Inputs, hyper: Hyper) -> Call:
     return inputs.call("forward_kl", shift=False, normalizer=1)
 
 
-@source(("songmzhang/KDFlow", "compute_kl_div"))
-def mean_kl(inputs: Inputs, hyper: Hyper) -> Call:
-    return inputs.call("forward_kl", shift=False, temperature=hyper.pop("temperature", 1.0))
+@source((TOKENKIT, "compute_reverse_kl_divergence"))
+def summed_reverse_kl_everywhere(inputs: Inputs, hyper: Hyper) -> Call:
+    return inputs.call("reverse_kl", shift=False, normalizer=1)
+
+
+@source((KDFLOW, "compute_kl_div"))
+def tempered_kl(inputs: Inputs, hyper: Hyper) -> Call:
+    return tempered(inputs, hyper, "forward_kl")
+
+
+@source((KDFLOW, "compute_reverse_kl_div"))
+def tempered_reverse_kl(inputs: Inputs, hyper: Hyper) -> Call:
+    return tempered(inputs, hyper, "reverse_kl")
+
+
+@source((KDFLOW, "compute_top1_ce"))
+def tempered_top1(inputs: Inputs, hyper: Hyper) -> Call:
+    return tempered(inputs, hyper, "top1_cross_entropy")
+
+
+@source((KDFLOW, "compute_hierarchical_ranking_loss"))
+def hierarchical_ranking(inputs: Inputs, hyper: Hyper) -> Call:
+    raise Unsupported(
+        "it decides which tokens the teacher ranks apart by comparing the student's "
+        "probabilities with the teacher's"
+    )
+
+
+def tempered(inputs: Inputs, hyper: Hyper, name: str) -> Call:
+    return inputs.call(name, shift=False, temperature=hyper.pop("temperature", 1.0))
 
 
 @source(("arcee-ai/DistillKit", "dense_kl_div then *T^2/num_items (KLDLoss)"))
@@ -60,64 +135,23 @@ def unmasked_kl_times_t2(inputs: Inputs, hyper: Hyper) -> Call:
     )
 
 
-@source(
-    ("huggingface/trl", "GKDTrainer.generalized_jsd_loss"),
-    ("huggingface/trl", "generalized_jsd_loss"),
-    ("huggingface/trl", "_chunked_divergence_loss (identity lm_head)"),
-    ("linkedin/Liger-Kernel", "LigerFusedLinearJSDFunction.distillation_loss_fn"),
-)
-def generalised_jsd(inputs: Inputs, hyper: Hyper) -> Call:
-    """Teacher weight 0 is a branch of its own: forward KL."""
-    if hyper.pop("beta") != 0:
-        raise NotYet("generalised Jensen-Shannon divergence, reverse KL")
-    call = mean_kl(inputs, hyper)
-    if "labels" in hyper and hyper.pop("labels") is None:
-        call.student_labels = call.teacher_labels = inputs.everywhere("student")
-        call.settings["normalizer"] = len(call.student_labels)
-    return call
-
-
-@source(("arcee-ai/DistillKit", "sparse_kl_div then *T^2/num_items"))
-def sparse_kl_times_t2(inputs: Inputs, hyper: Hyper) -> Call:
-    """Teacher top-k: renormalised, or with one more outcome for the mass that is missing."""
-    assert hyper.pop("log_target")
-    temperature, log_probs = hyper.pop("temperature"), inputs["target_logprobs"]
-    if hyper.pop("missing") == "symmetric_uniform":
-        missing = (1 - log_probs.exp().sum(-1, keepdim=True)).log()
-        log_probs = torch.cat([log_probs, missing], dim=-1)
-    log_probs = (log_probs / temperature).log_softmax(-1)
-    call = inputs.call(
-        "forward_kl",
-        shift=False,
-        temperature=temperature,
-        teacher_temperature=1.0,  # the stored log-probabilities already are at `temperature`
-        t2_scaling=True,
-    )
-    return replace(call, teacher_logits=at_answers(inputs, log_probs), teacher_labels=None)
-
-
-def at_answers(inputs: Inputs, log_probs: Tensor) -> TeacherLogits:
-    """Top-k log-probabilities [B, T, K or K + 1] at the scored positions only."""
-    scored = inputs["labels"] != IGNORED
-    lengths, kept = scored.sum(1), inputs["target_ids"].shape[-1]
-    padded = [
-        torch.nn.utils.rnn.pad_sequence(
-            [rows[mask] for rows, mask in zip(values, scored, strict=True)], batch_first=True
-        )
-        for values in (inputs["target_ids"].long(), log_probs)
-    ]
-    missing = padded[1][..., kept:].exp().sum(-1) if log_probs.shape[-1] > kept else None
-    return TeacherLogits(
-        ids=padded[0],
-        log_probs=padded[1][..., :kept],
-        dropped=torch.zeros(padded[0].shape[:2]) if missing is None else missing,
-        lengths=lengths,
-        vocabulary=inputs["student_logits"].shape[-1],
-    )
-
-
 def teacher_entropy(call: Call) -> Tensor:
     """Mean entropy of a dense, unshifted teacher over the scored positions."""
+    return entropies(scored(call)[0]).mean()
+
+
+def scored(call: Call) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of a dense, unshifted teacher and of the student, scored rows only."""
     assert isinstance(call.teacher_logits, Tensor) and call.teacher_labels is not None
-    log_p = call.teacher_logits[call.teacher_labels != IGNORED].log_softmax(-1)
-    return -(log_p.exp() * log_p).nansum(-1).mean()
+    teacher, student = (
+        logits[labels != IGNORED].detach().log_softmax(-1)
+        for logits, labels in (
+            (call.teacher_logits, call.teacher_labels),
+            (call.student_logits, call.student_labels),
+        )
+    )
+    return teacher, student
+
+
+def entropies(log_probs: Tensor) -> Tensor:
+    return -(log_probs.exp() * log_probs).nansum(-1)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from tests.golden.calls import IGNORED, Call, Hyper, Inputs, NotYet, source
+from tests.golden.calls import IGNORED, Call, Hyper, Inputs, source
 
 
 @source(("Nicolas-BZRD/llm-recipes", "DistillationLoss.forward -> distillation_loss"))
@@ -17,22 +17,6 @@ def llm_recipes_uld(inputs: Inputs, hyper: Hyper) -> Call:
     )
     call.scale = hyper.pop("distillation_weight", 1.0)
     return skipping_end(call, hyper, "skip_student_eos", "skip_teacher_eos")
-
-
-@source(("huggingface/trl", "ULDLoss.__call__"))
-def gold_uld(inputs: Inputs, hyper: Hyper) -> Call:
-    """Positional; `observed` forgets the causal shift, `bayesian` has it."""
-    if hyper.pop("use_extended_uld"):
-        raise NotYet("alignment 'spans'")
-    shift = hyper.pop("uld_token_merge_strategy") == "bayesian"
-    call = inputs.call(
-        "uld",
-        reduction="sequence",
-        shift=shift,
-        temperature=hyper.pop("uld_student_temperature", 1.0),
-        teacher_temperature=hyper.pop("uld_teacher_temperature", 1.0),
-    )
-    return skipping_end(call, hyper, "skip_eos", "skip_eos")
 
 
 @source(("songmzhang/DSKD", "UniversalLogitDistillation.compute_universal_logit_distillation_loss"))

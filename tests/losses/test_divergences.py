@@ -11,10 +11,9 @@ from torch import Tensor
 
 from kd.losses.kl import forward_kl
 from kd.losses.likelihood import cross_entropy
-from kd.losses.ot import uld
 from kd.losses.probabilities import common_log_probs, expectation
 from kd.losses.teacher import TopKRows
-from tests.losses.batches import same_tokenizer
+from tests.losses.batches import same_tokenizer, uld
 
 Logit = st.floats(-30, 30, allow_subnormal=False)
 

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kd.errors import LossError
-from kd.losses import available_losses
+from kd.losses import available_losses, loss_info
 from kd.losses.kl import forward_kl
-from kd.losses.ot import uld
 from kd.losses.probabilities import common_log_probs
 from kd.losses.teacher import TopKRows
-from tests.losses.batches import batch_for, stored
+from tests.losses.batches import STOPPED_GRADIENT, batch_for, stored, uld
 
 WITH_TEACHER = [
     name
@@ -118,7 +117,9 @@ def test_a_store_that_drops_nothing_gives_the_dense_loss_at_every_temperature(na
         torch.testing.assert_close(full, dense, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", WITH_TEACHER)
+@pytest.mark.parametrize(
+    "name", [name for name in WITH_TEACHER if loss_info(name).truncation != "unaffected"]
+)
 def test_the_stored_loss_approaches_the_dense_one_as_epsilon_does_zero(name: str) -> None:
     batch = batch_for(name)
     dense, gradient = batch.loss(name), batch.gradient(name)
@@ -127,12 +128,13 @@ def test_the_stored_loss_approaches_the_dense_one_as_epsilon_does_zero(name: str
         truncated = stored(batch, epsilon)
         errors.append((truncated.loss(name) - dense).abs().item())
         angles.append((truncated.gradient(name) - gradient).norm().item())
-    assert errors[0] > 1e-3 and errors[-1] < 1e-6
-    assert angles[0] > 1e-3 and angles[-1] < 1e-6
+    size, length = min(1.0, dense.item()), min(1.0, gradient.norm().item())
+    assert errors[0] > 1e-3 * size and errors[-1] < 1e-6
+    assert angles[0] > 1e-3 * length and angles[-1] < 1e-6
     assert errors[-2] < errors[0] and angles[-2] < angles[0]
 
 
-@pytest.mark.parametrize("name", WITH_TEACHER)
+@pytest.mark.parametrize("name", sorted(set(WITH_TEACHER) - STOPPED_GRADIENT))
 @pytest.mark.parametrize("epsilon", [0.0, 0.2])
 def test_gradient_is_right_on_stored_logits(name: str, epsilon: float) -> None:
     batch = stored(batch_for(name), epsilon)
