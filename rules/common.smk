@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from kd.errors import KdError, nearest
-from kd.experiment import expansion, loading, stages
+from kd.experiment import expansion, loading, requirements, stages
 from kd.experiment.layout import Run
 from kd.experiment.datasets import FilesDataset
 from kd.experiment.models import LocalModel, MicroModel
@@ -213,24 +213,37 @@ def student_model(wildcards):
     return model_folder(wildcards.experiment, wildcards.student)
 
 
+def run_method(wildcards):
+    """The method that a run's wildcards name."""
+    return declared(load(wildcards.experiment).methods, wildcards.method, "method")
+
+
 def run_logits(wildcards):
-    """The teacher's logits, unless the method does not read them."""
-    methods = load(wildcards.experiment).methods
-    method = declared(methods, wildcards.method, "method")
-    if method.loss == "none":
+    """The teacher's logits, where the method reads them."""
+    if not requirements.reads_logits(run_method(wildcards)):
         return []
     return f"results/{wildcards.experiment}/teachers/{wildcards.teacher}/{wildcards.dataset}/logits"
 
 
-def logits_option(wildcards, input):
-    return f"--logits {input.logits}" if input.logits else ""
+def run_teacher(wildcards):
+    """The teacher's model, where the method runs it or reads its tokens."""
+    if not requirements.reads_teacher_model(run_method(wildcards)):
+        return []
+    return teacher_model(wildcards)
+
+
+def optional(**options):
+    """Those of a command's options for which there is an input."""
+    return " ".join(f"--{name} {value}" for name, value in options.items() if value)
+
+
+def distill_options(wildcards, input):
+    return optional(logits=input.logits, teacher=input.teacher)
 
 
 def distill_code(wildcards):
     """Digest of the code behind a student: the stage's, and its own loss's alone."""
-    methods = load(wildcards.experiment).methods
-    method = declared(methods, wildcards.method, "method")
-    return code_digest(*distillation_modules(method.loss))
+    return code_digest(*distillation_modules(run_method(wildcards).loss))
 
 
 def table_scores(wildcards):
@@ -247,7 +260,7 @@ def published_file(wildcards):
 
 
 def published_option(wildcards, input):
-    return f"--published {input.published}" if input.published else ""
+    return optional(published=input.published)
 
 
 def gpus_for(wildcards):

@@ -4,6 +4,7 @@ rule distill:
         data="results/{experiment}/data/{dataset}",
         answers="results/{experiment}/teachers/{teacher}/{dataset}/answers.parquet",
         logits=run_logits,
+        teacher=run_teacher,
     output:
         model=directory(
             "results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/model"
@@ -19,7 +20,7 @@ rule distill:
     params:
         spec=distill_spec,
         code=distill_code,
-        logits=logits_option,
+        options=distill_options,
         out="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}",
         # Not an output: Snakemake deletes the outputs of a failed job, and this must survive it.
         checkpoints="checkpoints/{experiment}/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}",
@@ -28,5 +29,5 @@ rule distill:
         "with {wildcards.method} ({wildcards.fraction} %, seed {wildcards.seed})"
     shell:
         "kd distill --spec {params.spec:q} --student {input.student} --data {input.data} "
-        "--answers {input.answers} {params.logits} --out {params.out} "
+        "--answers {input.answers} {params.options} --out {params.out} "
         "--checkpoints {params.checkpoints} > {log} 2>&1"

@@ -6,6 +6,7 @@ rule table:
         csv="results/{experiment}/tables/{table}.csv",
         md="results/{experiment}/tables/{table}.md",
         json="results/{experiment}/tables/{table}.json",
+        cost="results/{experiment}/tables/{table}.cost.csv",
         manifest="results/{experiment}/tables/{table}.manifest.json",
     log:
         "logs/{experiment}/tables/{table}.log",

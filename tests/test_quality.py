@@ -25,6 +25,8 @@ ALLOWED = {
     "tables": {"experiment", "provenance"},
     "tracking": {"data", "evaluation", "experiment", "provenance", "training"},
 }
+ALLOWED["audit"] = {"data", "evaluation", "experiment", "logits", "models", "provenance", "tables"}
+ALLOWED["commands"] = set(ALLOWED)
 LEAVES = {"errors", "progress"}
 
 

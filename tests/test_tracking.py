@@ -13,7 +13,8 @@ from mlflow.entities import Run, ViewType
 
 from kd.errors import ArtifactError
 from kd.evaluation.predictions import Prediction, write_predictions
-from kd.experiment.schema import Method, Training
+from kd.experiment.methods import Method
+from kd.experiment.schema import Training
 from kd.experiment.stages import DistillSpec
 from kd.provenance.canonical import digest
 from kd.provenance.manifest import path_digest

@@ -1,11 +1,12 @@
 """A table is a grid: here it becomes rows, and rows become the runs that they need."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from kd.errors import ExperimentError, nearest
 from kd.experiment.layout import Run, native_path, scores_path, teacher_path
+from kd.experiment.requirements import inapplicable
 from kd.experiment.schema import Experiment, Table
 
 
@@ -17,6 +18,7 @@ class TableRow:
     teacher: str
     student: str
     fraction: int
+    method: str | None = None  # where a table has one line a method
 
     def run(self, method: str, seed: int) -> Run:
         """The run behind this line's cell for `method` and `seed`."""
@@ -49,7 +51,7 @@ def _chosen(declared: dict[str, object], wanted: list[str]) -> list[str]:
 def table_rows(experiment: Experiment, name: str) -> list[TableRow]:
     """The lines of a table, in the experiment's order."""
     table = table_of(experiment, name)
-    return [
+    rows = [
         TableRow(*axes)
         for axes in product(
             _chosen(dict(experiment.datasets), table.datasets),
@@ -58,6 +60,20 @@ def table_rows(experiment: Experiment, name: str) -> list[TableRow]:
             table.fractions,
         )
     ]
+    if "method" not in table.rows:
+        return rows
+    compared = [name for name in table_methods(experiment, table) if name != table.baseline]
+    return [
+        replace(row, method=method)
+        for row in rows
+        for method in compared
+        if not (table.skip_inapplicable and _inapplicable(experiment, row, method))
+    ]
+
+
+def _inapplicable(experiment: Experiment, row: TableRow, method: str) -> str | None:
+    teacher, student = experiment.teachers[row.teacher], experiment.students[row.student]
+    return inapplicable(experiment.methods[method], teacher, student)
 
 
 def used_datasets(experiment: Experiment) -> list[str]:
@@ -68,14 +84,16 @@ def used_datasets(experiment: Experiment) -> list[str]:
 
 
 def table_runs(experiment: Experiment, name: str) -> list[Run]:
-    """All distillations that a table needs."""
-    methods = table_methods(experiment, table_of(experiment, name))
-    return [
+    """All distillations that a table needs, each once."""
+    table = table_of(experiment, name)
+    everywhere = table_methods(experiment, table)
+    runs = (
         row.run(method, seed)
         for row in table_rows(experiment, name)
-        for method in methods
+        for method in ([table.baseline, row.method] if row.method else everywhere)
         for seed in experiment.seeds
-    ]
+    )
+    return list(dict.fromkeys(runs))
 
 
 def table_scores(experiment: Experiment, name: str) -> list[str]:

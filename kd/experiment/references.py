@@ -6,9 +6,10 @@ All findings are collected: a user mends a file once, not once per error.
 from collections.abc import Iterable, Iterator
 
 from kd.errors import LossError, nearest
-from kd.experiment.models import MicroModel, Model
+from kd.experiment.methods import Method
+from kd.experiment.requirements import inapplicable, truncation_finding
 from kd.experiment.schema import Experiment
-from kd.losses.catalogue import available_losses
+from kd.losses.catalogue import available_losses, loss_info
 
 
 def check_references(experiment: Experiment) -> list[str]:
@@ -48,55 +49,66 @@ def _shots(experiment: Experiment) -> Iterator[str]:
 
 
 def _losses(experiment: Experiment) -> Iterator[str]:
-    losses = available_losses()
-    logits = experiment.logits
     for name, method in experiment.methods.items():
-        key = f"methods.{name}"
-        if method.loss == "none":
-            continue
-        if method.loss not in losses:
-            hint = nearest(method.loss, [*losses, "none"])
-            yield f"'{key}.loss' names '{method.loss}', which is no loss. {hint}"
-            continue
-        try:
-            losses[method.loss].check_options(method.options)
-        except LossError as error:
-            yield f"'{key}.options': {error}"
-        if method.temperature != 1.0 and (logits.epsilon > 0 or logits.cap is not None):
-            yield (
-                f"'{key}.temperature' is {method.temperature}, but the stored logits are "
-                "truncated, so their tail cannot be tempered. Set 'logits: {epsilon: 0.0}'."
-            )
+        if method.loss != "none":
+            yield from _method(experiment, f"methods.{name}", method)
 
 
-def same_tokenizer(first: Model, second: Model) -> bool:
-    """Whether two models declare the same tokenizer, as far as the file can tell."""
-    if isinstance(first, MicroModel) and isinstance(second, MicroModel):
-        corpus = first.pretraining.rows == second.pretraining.rows
-        return corpus and first.tokenizer == second.tokenizer
-    return True  # files decide; the distillation stage compares the tokenizers themselves
+def _method(experiment: Experiment, key: str, method: Method) -> Iterator[str]:
+    try:
+        loss = loss_info(method.loss)
+    except LossError:
+        hint = nearest(method.loss, [*available_losses(), "none"])
+        yield f"'{key}.loss' names '{method.loss}', which is no loss. {hint}"
+        return
+    try:
+        loss.check_options(method.options)
+    except LossError as error:
+        yield f"'{key}.options': {error}"
+    try:
+        loss.check_alignment(method.alignment)
+    except LossError as error:
+        yield f"'{key}.alignment': {error}"
+    if "student_responses" in loss.needs and method.responses.policy != "both":
+        yield (
+            f"'{key}.responses' gives no text of the student's own, which '{loss.name}' compares "
+            "with the teacher's. Set 'responses: {policy: both}'."
+        )
+    truncated = experiment.logits.epsilon > 0 or experiment.logits.cap is not None
+    finding = truncation_finding(method, loss, truncated)
+    if finding:
+        yield f"'{key}' {finding}"
 
 
 def _tokenizer_pairs(experiment: Experiment) -> Iterator[str]:
-    losses = available_losses()
+    losses = _known_methods(experiment)
     for name, table in experiment.tables.items():
+        if table.skip_inapplicable:
+            continue
         for method_name in table.methods or list(experiment.methods):
-            method = experiment.methods.get(method_name)
-            loss = losses.get(method.loss) if method else None
-            if loss is None or not loss.same_vocabulary:
+            if method_name not in losses:
                 continue
-            across = ", ".join(
-                key
-                for key, info in losses.items()
-                if info.needs_teacher and not info.same_vocabulary
-            )
             for teacher, student in _pairs(experiment, name):
-                if not same_tokenizer(experiment.teachers[teacher], experiment.students[student]):
+                reason = inapplicable(
+                    losses[method_name], experiment.teachers[teacher], experiment.students[student]
+                )
+                if reason:
                     yield (
                         f"'tables.{name}' pairs teacher '{teacher}' with student '{student}' "
-                        f"under '{method_name}', but '{loss.name}' needs one shared tokenizer. "
-                        f"Losses that work across tokenizers: {across}."
+                        f"under '{method_name}', but {reason}"
                     )
+
+
+def _known_methods(experiment: Experiment) -> dict[str, Method]:
+    """Methods whose loss exists; the others are reported by name already."""
+
+    def known(loss: str) -> bool:
+        try:
+            return bool(loss == "none" or loss_info(loss))
+        except LossError:
+            return False
+
+    return {name: method for name, method in experiment.methods.items() if known(method.loss)}
 
 
 def _pairs(experiment: Experiment, table_name: str) -> Iterator[tuple[str, str]]:

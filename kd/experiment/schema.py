@@ -10,23 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from kd.experiment.base import Name, Natural, Percent, Positive, Rate, Score, Strict, plain_name
 from kd.experiment.datasets import Dataset
+from kd.experiment.methods import Method
 from kd.experiment.models import Model
-
-
-class Method(Strict):
-    """A column of a table: how a student learns from its teacher.
-
-    The objective is `ce_weight * CE(teacher text) + weight * loss(teacher, student)`.
-    """
-
-    loss: str = Field(description="'none', or a name that `kd losses` lists")
-    weight: Rate = 1.0
-    ce_weight: Rate = 1.0
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    t2_scaling: bool = False
-    reduction: Literal["token", "sequence"] = "token"
-    alignment: Literal["truncate"] = "truncate"
-    options: dict[str, Any] = Field(default={}, description="the loss's own options")
 
 
 class Training(Strict):
@@ -81,17 +66,25 @@ class Table(Strict):
     """A grid of cells. Empty lists mean everything that the experiment declares."""
 
     title: str = ""
-    rows: list[Literal["dataset", "teacher", "student", "fraction"]] = [
-        "dataset",
-        "teacher",
-        "student",
-    ]
+    rows: list[Literal["dataset", "teacher", "student", "fraction", "method"]] = Field(
+        default=["dataset", "teacher", "student"],
+        description="with 'method', one line a method instead of one column",
+    )
     datasets: list[Name] = []
     teachers: list[Name] = []
     students: list[Name] = []
     methods: list[Name] = []
     fractions: list[Percent] = Field(default=[100], min_length=1)
     baseline: Name = "teacher_text"
+    skip_inapplicable: bool = Field(
+        default=False, description="leave out methods that are not defined for a pair"
+    )
+
+    @model_validator(mode="after")
+    def _whole_lines(self) -> "Table":
+        if self.skip_inapplicable and "method" not in self.rows:
+            raise ValueError("'skip_inapplicable' leaves out lines: add 'method' to 'rows'")
+        return self
 
 
 class Experiment(Strict):
@@ -132,7 +125,7 @@ class Experiment(Strict):
     @field_validator("methods")
     @classmethod
     def _free_columns(cls, methods: dict[str, Method]) -> dict[str, Method]:
-        for name in ("teacher_score", "native"):
+        for name in ("teacher_score", "native", "score", "gain"):
             if name in methods:
                 raise ValueError(f"'{name}' is the name of another column: rename the method")
         return methods

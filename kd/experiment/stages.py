@@ -4,6 +4,7 @@ A specification is the unit of re-running. Editing a key that a stage does not r
 its specification, and so its artifact, as they are.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +22,9 @@ from kd.experiment.expansion import (
     used_datasets,
 )
 from kd.experiment.layout import Run
+from kd.experiment.methods import Method
 from kd.experiment.models import MicroModel
-from kd.experiment.schema import Evaluation, Experiment, Generation, Logits, Method, Table, Training
+from kd.experiment.schema import Evaluation, Experiment, Generation, Logits, Table, Training
 
 AnySpec = TypeVar("AnySpec", bound=Strict)
 
@@ -97,6 +99,23 @@ class TableSpec(Strict):
     seeds: list[Natural]
     published: str | None
 
+    @property
+    def one_method_a_line(self) -> bool:
+        """Whether the table has one line a method, instead of one column."""
+        return "method" in self.columns
+
+    def runs(self) -> list[Run]:
+        """The distillations behind the table, each once, in the order of its lines."""
+        return list(dict.fromkeys(self._runs()))
+
+    def _runs(self) -> Iterator[Run]:
+        for axes in self.rows:
+            place = (axes["dataset"], axes["teacher"], axes["student"])
+            methods = [self.baseline, axes["method"]] if self.one_method_a_line else self.methods
+            for method in methods:
+                for seed in self.seeds:
+                    yield Run(*place, method, axes["fraction"], seed)
+
 
 def data_spec(experiment: Experiment, dataset: str) -> DataSpec:
     """Specification of the rows of `dataset`. Its metric belongs to tables, not to its rows."""
@@ -158,12 +177,13 @@ def score_spec(experiment: Experiment) -> ScoreSpec:
 
 
 def _axes(row: TableRow) -> dict[str, Any]:
-    return {
+    axes = {
         "dataset": row.dataset,
         "teacher": row.teacher,
         "student": row.student,
         "fraction": row.fraction,
     }
+    return axes | ({"method": row.method} if row.method else {})
 
 
 def _axis_columns(table: Table) -> list[str]:

@@ -12,13 +12,14 @@ from kd.experiment.stages import TableSpec
 from kd.provenance.files import write_text
 from kd.provenance.manifest import StageRecord
 from kd.tables.cells import Line, build_lines, gain_columns, score_columns
+from kd.tables.cost import render_costs
 from kd.tables.published import Key, read_published
 
 Published = dict[Key, float]
 
 
 def write_table(spec: TableSpec, results: Path, out: Path, published: Path | None = None) -> None:
-    """Write the three files of a table, and its manifest, into the folder `out`.
+    """Write a table as csv, md and json, its manifest and its costs, into the folder `out`.
 
     Args:
         spec: lines, methods, metrics and seeds.
@@ -45,6 +46,7 @@ def write_table(spec: TableSpec, results: Path, out: Path, published: Path | Non
     identities = {role: entry["identity"] for role, entry in record.inputs.items()}
     write_text(paths["json"], render_json(spec, lines, identities))
     record.write(*paths.values())
+    write_text(out / f"{spec.name}.cost.csv", render_costs(spec, results))
 
 
 def _published_columns(spec: TableSpec, theirs: Published) -> dict[str, str]:
@@ -115,7 +117,7 @@ def _cell_text(header: str, value: Any) -> str:
         return "n/a"
     if not isinstance(value, float):
         return str(value)
-    return f"{value:+.2f}" if header.startswith("gain_") else f"{value:.2f}"
+    return f"{value:+.2f}" if header.startswith("gain") else f"{value:.2f}"
 
 
 def _seeds(spec: TableSpec) -> str:
@@ -125,7 +127,8 @@ def _seeds(spec: TableSpec) -> str:
 
 def _means(spec: TableSpec, lines: list[Line]) -> list[str]:
     found = []
-    for column, method in gain_columns(spec).items():
+    for column, scores in gain_columns(spec).items():
+        method = "every method" if spec.one_method_a_line else scores
         gains = [line.cells[column].value for line in lines]
         known = [gain for gain in gains if gain is not None]
         if known:

@@ -12,6 +12,8 @@ from kd.experiment.stages import TableSpec
 
 TEACHER = "teacher_score"
 NATIVE = "native"
+SCORE = "score"  # of a line's own method, where a table has one line a method
+GAIN = "gain"
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,14 @@ class Line:
 
 def score_columns(spec: TableSpec) -> list[str]:
     """Columns that hold scores, in order."""
-    return [TEACHER, NATIVE, *spec.methods]
+    methods = [spec.baseline, SCORE] if spec.one_method_a_line else spec.methods
+    return [TEACHER, NATIVE, *methods]
 
 
 def gain_columns(spec: TableSpec) -> dict[str, str]:
-    """Columns that hold gains over the table's baseline: column to method."""
+    """Columns that hold gains over the table's baseline: column to column of scores."""
+    if spec.one_method_a_line:
+        return {GAIN: SCORE}
     return {f"gain_{method}": method for method in spec.methods if method != spec.baseline}
 
 
@@ -65,14 +70,15 @@ def _line(spec: TableSpec, axes: dict[str, Any], results: Path) -> Line:
         TEACHER: single(teacher_path(teacher, dataset)),
         NATIVE: single(native_path(dataset, student)),
     }
-    for method in spec.methods:
+    for column in score_columns(spec)[2:]:
+        method = axes["method"] if column == SCORE and spec.one_method_a_line else column
         runs = {
             seed: Run(dataset, teacher, student, method, axes["fraction"], seed)
             for seed in spec.seeds
         }
-        cells[method] = _over_seeds({seed: single(run.path) for seed, run in runs.items()})
-    for column, method in gain_columns(spec).items():
-        cells[column] = _difference(cells[method], cells[spec.baseline])
+        cells[column] = _over_seeds({seed: single(run.path) for seed, run in runs.items()})
+    for column, scores in gain_columns(spec).items():
+        cells[column] = _difference(cells[scores], cells[spec.baseline])
     return Line(axes, metric, cells)
 
 

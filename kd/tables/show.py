@@ -40,7 +40,7 @@ def _styled(column: str, text: str) -> str:
         value = float(text)
     except ValueError:
         return text or "n/a"
-    if not column.startswith("gain_"):
+    if not column.startswith("gain"):
         return f"{value:.2f}"
     colour = "green" if value > 0 else "red"
     return f"[{colour}]{value:+.2f}[/{colour}]"

@@ -5,12 +5,13 @@ The order is a function of (seed, epoch) alone, so that a resumed run meets the 
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import torch
 from torch import Tensor
 
+from kd.experiment.schema import Training
 from kd.logits.batch import collate
 from kd.logits.reader import LogitReader
 from kd.losses.teacher import TeacherLogits
@@ -28,22 +29,46 @@ class Batch:
         inputs: keyword arguments of the student's forward pass.
         labels: [B, T] next-token targets in the Hugging Face convention, EOS included.
         teacher: the teacher's distributions over its own answer tokens, if a loss wants them.
+        student_responses: [B], whether the student wrote the answer.
+        ends: [B, T], index as `labels`: byte of the answer's text at which each token ends.
+        live: the same answers as the teacher reads them, if it runs at this step.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     teacher: TeacherLogits | None
+    student_responses: Tensor
+    ends: Tensor
+    live: "Batch | None" = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
-        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        teacher = None if self.teacher is None else self.teacher.to(device)
-        return Batch(inputs, self.labels.to(device), teacher)
+        return replace(
+            self,
+            inputs={name: tensor.to(device) for name, tensor in self.inputs.items()},
+            labels=self.labels.to(device),
+            teacher=None if self.teacher is None else self.teacher.to(device),
+            student_responses=self.student_responses.to(device),
+            ends=self.ends.to(device),
+            live=None if self.live is None else self.live.to(device),
+        )
+
+    def scored(self, eos_token_id: int) -> Tensor:
+        """Labels without EOS: when to stop is learned from the cross-entropy alone.
+
+        The teacher's stored tokens end before EOS, so the student's do as well.
+        """
+        return self.labels.masked_fill(self.labels == eos_token_id, IGNORED)
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
     """Batches of an epoch; the last one may be smaller."""
     return ceil(rows / batch_size)
+
+
+def total_steps(rows: int, training: Training) -> int:
+    """Optimiser steps of a whole run."""
+    return training.epochs * steps_per_epoch(rows, training.batch_size)
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
@@ -84,7 +109,10 @@ class Collator:
         teacher = None
         if self._store is not None:
             teacher = collate([self._store[example.id] for example in examples])
-        return Batch(inputs, labels, teacher)
+        by_student = torch.tensor([example.by_student for example in examples])
+        ends = torch.zeros_like(labels)
+        ends[labels != IGNORED] = torch.tensor([end for row in examples for end in row.ends])
+        return Batch(inputs, labels, teacher, by_student, ends)
 
     def _decoder_tensors(self, examples: Sequence[Example]) -> tuple[dict[str, Tensor], Tensor]:
         texts = [example.prompt + example.target for example in examples]

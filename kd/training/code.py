@@ -1,6 +1,6 @@
 """Which modules' code makes a student. Imports nothing heavy: the workflow asks, too."""
 
-from kd.losses.catalogue import available_losses
+from kd.losses.catalogue import loss_info
 
 
 def distillation_modules(loss: str) -> tuple[str, ...]:
@@ -8,6 +8,5 @@ def distillation_modules(loss: str) -> tuple[str, ...]:
 
     The other losses are not among them: adding or editing one re-runs only its own students.
     """
-    losses = available_losses()
-    looked_up = [losses[name].module for name in ("cross_entropy", loss) if name in losses]
+    looked_up = [loss_info(name).module for name in ("cross_entropy", loss) if name != "none"]
     return ("kd.training.distillation", *looked_up)

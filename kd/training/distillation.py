@@ -1,5 +1,6 @@
 """Stage `distill`: a student, a teacher's text and stored logits, one method, one seed."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.data.rows import read_rows
 from kd.errors import ArtifactError, LossError
+from kd.experiment.methods import OnPolicy
+from kd.experiment.requirements import reads_logits, reads_teacher_model, runs_teacher
 from kd.experiment.stages import DistillSpec
 from kd.logits.reader import LogitReader
 from kd.losses.catalogue import loss_info
+from kd.losses.setup import Setup
 from kd.models.encoding import context_length, vocabulary_digest
 from kd.models.loading import load_model
 from kd.progress import progress
@@ -17,12 +21,16 @@ from kd.provenance.canonical import canonical_json
 from kd.provenance.files import atomic_directory, write_text
 from kd.provenance.manifest import StageRecord
 from kd.teacher.answers import Answer, read_answers
-from kd.training.batches import Collator
+from kd.training.batches import Batch, Collator, total_steps
 from kd.training.checkpoints import CheckpointFolder
 from kd.training.code import distillation_modules
-from kd.training.examples import ExampleSet, build_examples, subset
+from kd.training.examples import Example, ExampleSet, build_examples, subset
+from kd.training.live import LiveTeacher
 from kd.training.loop import Loop, Material
-from kd.training.objective import Objective
+from kd.training.objective import LiveCollator, Objective
+from kd.training.responses import ResponsePolicy, build_policy
+from kd.training.sampling import Sampler
+from kd.training.setup import build_setup
 
 
 def distill(
@@ -35,27 +43,20 @@ def distill(
 
     Args:
         spec: method, training, fraction and seed.
-        inputs: `student` (model folder), `train` and `validation` (rows), `answers`, and
-            `logits` (store) unless the method's loss is 'none'.
+        inputs: `student` (model folder), `train` and `validation` (rows), `answers`, `logits`
+            (store) where the method reads it, and `teacher` (model folder) where it runs the
+            teacher or reads its tokens.
         out: the run's folder.
         checkpoints: folder for checkpoints, which are removed on success.
 
     Raises:
         ArtifactError: an input is missing or damaged.
+        LossError: the loss is not defined for this pair of models.
         TrainingError: the loss is not finite.
     """
     code = distillation_modules(spec.method.loss)
-    record = StageRecord("distill", spec, inputs, code, external=("student",))
-    model, tokenizer = load_model(inputs["student"])
-    store = _open_store(spec, inputs)
-    _require_one_vocabulary(spec, store, tokenizer)
-    material, counts = _material(spec, inputs, model, tokenizer, store)
-    objective = Objective(
-        spec.method,
-        eos_token_id=tokenizer.eos_token_id,
-        shift=not model.config.is_encoder_decoder,
-    )
-    loop = Loop(model, objective, material, training=spec.training, seed=spec.seed)
+    record = StageRecord("distill", spec, inputs, code, external=("student", "teacher"))
+    loop, tokenizer, counts = _build(spec, inputs)
     folder = CheckpointFolder(checkpoints, record.fingerprint)
     what = f"{spec.method.loss} on {spec.dataset}, seed {spec.seed}"
     with progress(what, loop.total_steps) as advance:
@@ -63,13 +64,52 @@ def distill(
     _write_model(loop, tokenizer, out / "model")
     curve = "".join(canonical_json(entry) + "\n" for entry in loop.history)
     write_text(out / "train.jsonl", curve)
-    notes: dict[str, Any] = {"counts": counts, "steps": loop.total_steps, "selected": loop.best}
+    notes: dict[str, Any] = {
+        "counts": counts,
+        "steps": loop.total_steps,
+        "selected": loop.best,
+        "seconds_per_step": round(loop.seconds / max(loop.timed_steps, 1), 6),
+    }
     record.write(out / "model", out / "train.jsonl", notes=notes)
     folder.remove()
 
 
+def _build(
+    spec: DistillSpec, inputs: dict[str, Path]
+) -> tuple[Loop, PreTrainedTokenizerBase, dict[str, Any]]:
+    """Models, data and objective of a run, ready to train, with the counts of its rows."""
+    model, tokenizer = load_model(inputs["student"])
+    answers = read_answers(inputs["answers"])
+    teacher = _open_teacher(spec, inputs, answers, tokenizer)
+    store = _open_store(spec, inputs)
+    _require_one_vocabulary(spec, store, teacher, tokenizer)
+    live = teacher if runs_teacher(spec.method) else None
+    if live is not None and loss_info(spec.method.loss).needs_live_teacher:
+        for side in (model, live.model):  # other implementations do not return attentions
+            side.set_attn_implementation("eager")
+    splits, counts = _examples(spec, inputs, answers, model, tokenizer)
+    steps = total_steps(len(splits["train"]), spec.training)
+    objective = Objective(
+        spec.method,
+        eos_token_id=tokenizer.eos_token_id,
+        shift=not model.config.is_encoder_decoder,
+        setup=_setup(spec, model, tokenizer, teacher, steps),
+        live=live,
+    )
+    collate = _collator(model, tokenizer, store, live)
+    loop = Loop(
+        model,
+        objective.to(model.device),
+        Material(splits["train"], splits["validation"], collate),
+        training=spec.training,
+        seed=spec.seed,
+        policy=_policy(spec, tokenizer, live, steps),
+    )
+    return loop, tokenizer, counts
+
+
 def _open_store(spec: DistillSpec, inputs: dict[str, Path]) -> LogitReader | None:
-    if spec.method.loss == "none":
+    if not reads_logits(spec.method):
         return None
     if "logits" not in inputs:
         raise ArtifactError(
@@ -78,47 +118,100 @@ def _open_store(spec: DistillSpec, inputs: dict[str, Path]) -> LogitReader | Non
     return LogitReader(inputs["logits"])
 
 
+def _open_teacher(
+    spec: DistillSpec,
+    inputs: dict[str, Path],
+    answers: Sequence[Answer],
+    tokenizer: PreTrainedTokenizerBase,
+) -> LiveTeacher | None:
+    if not reads_teacher_model(spec.method):
+        return None
+    if "teacher" not in inputs:
+        raise ArtifactError(
+            f"loss '{spec.method.loss}' with responses '{spec.method.responses.policy}' needs the "
+            "teacher itself. Give --teacher FOLDER."
+        )
+    prompts = {answer.id: answer.prompt for answer in answers}
+    return LiveTeacher(inputs["teacher"], prompts, tokenizer)
+
+
 def _require_one_vocabulary(
-    spec: DistillSpec, store: LogitReader | None, tokenizer: PreTrainedTokenizerBase
+    spec: DistillSpec,
+    store: LogitReader | None,
+    teacher: LiveTeacher | None,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    if store is None or not loss_info(spec.method.loss).same_vocabulary:
+    if spec.method.loss == "none" or not loss_info(spec.method.loss).same_vocabulary:
         return
-    if store.index.tokenizer != vocabulary_digest(tokenizer):
+    shared = teacher.same_tokenizer if teacher is not None else True
+    if store is not None:
+        shared = shared and store.index.tokenizer == vocabulary_digest(tokenizer)
+    if not shared:
         raise LossError(
             f"loss '{spec.method.loss}' needs one shared tokenizer, but the student's tokens are "
             "not the teacher's. Share the tokenizer, or name a loss that works across tokenizers."
         )
 
 
-def _material(
+def _setup(
     spec: DistillSpec,
-    inputs: dict[str, Path],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    teacher: LiveTeacher | None,
+    steps: int,
+) -> Setup | None:
+    if spec.method.loss == "none":
+        return None
+    return build_setup(loss_info(spec.method.loss), model, tokenizer, teacher, steps)
+
+
+def _collator(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     store: LogitReader | None,
-) -> tuple[Material, dict[str, Any]]:
-    answers = read_answers(inputs["answers"])
-    splits = {
+    live: LiveTeacher | None,
+) -> Callable[[Sequence[Example]], Batch]:
+    encoder_decoder = bool(model.config.is_encoder_decoder)
+    collate = Collator(tokenizer.pad_token_id, encoder_decoder=encoder_decoder, store=store)
+    return collate if live is None else LiveCollator(collate, live)
+
+
+def _policy(
+    spec: DistillSpec, tokenizer: PreTrainedTokenizerBase, live: LiveTeacher | None, steps: int
+) -> ResponsePolicy:
+    settings = spec.method.responses
+    sampler = None
+    if live is not None and isinstance(settings, OnPolicy):
+        sampler = Sampler(tokenizer, settings, exact=live.same_tokenizer, seed=spec.seed)
+    return build_policy(settings, sampler, steps, spec.seed)
+
+
+def _examples(
+    spec: DistillSpec,
+    inputs: dict[str, Path],
+    answers: Sequence[Answer],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[dict[str, list[Example]], dict[str, Any]]:
+    chosen = {
         "train": subset(_of_split(answers, "train"), spec.fraction, spec.seed),
         "validation": _of_split(answers, "validation"),
     }
-    encoder_decoder = bool(model.config.is_encoder_decoder)
     sets: dict[str, ExampleSet] = {}
-    for split, chosen in splits.items():
+    for split, rows_of_split in chosen.items():
         rows = {row.id: row for row in read_rows(inputs[split])}
         sets[split] = build_examples(
             rows,
-            chosen,
+            rows_of_split,
             tokenizer,
-            encoder_decoder=encoder_decoder,
+            encoder_decoder=bool(model.config.is_encoder_decoder),
             max_length=min(spec.training.max_length, context_length(model, tokenizer)),
         )
-    collate = Collator(tokenizer.pad_token_id, encoder_decoder=encoder_decoder, store=store)
-    material = Material(sets["train"].examples, sets["validation"].examples, collate)
-    return material, {split: found.counts() for split, found in sets.items()}
+    counts = {split: found.counts() for split, found in sets.items()}
+    return {split: found.examples for split, found in sets.items()}, counts
 
 
-def _of_split(answers: list[Answer], split: str) -> list[Answer]:
+def _of_split(answers: Sequence[Answer], split: str) -> list[Answer]:
     return [answer for answer in answers if answer.split == split]
 
 

@@ -13,17 +13,21 @@ from transformers import PreTrainedTokenizerBase
 from kd.data.prompts import build_prompt
 from kd.data.rows import Row
 from kd.errors import DataError
-from kd.models.encoding import encode_answer, encode_prompt
+from kd.models.encoding import encode_prompt
+from kd.models.offsets import encode_answer_with_ends
 from kd.teacher.answers import Answer
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row as the student sees it. `target` ends in EOS."""
+    """One row as the student sees it. `target` holds `answer`, and ends in EOS."""
 
     id: str
     prompt: list[int]
     target: list[int]
+    ends: list[int]  # byte of the answer's text at which each token of `target` ends
+    answer: str
+    by_student: bool = False  # whether the student wrote the answer, and not its teacher
 
 
 @dataclass
@@ -67,11 +71,11 @@ def build_examples(
             found.empty_answer += 1
             continue
         prompt = encode_prompt(tokenizer, build_prompt(rows[answer.id], []), encoder_decoder)
-        target = [*encode_answer(tokenizer, answer.answer), tokenizer.eos_token_id]
+        target, ends = encode_target(tokenizer, answer.answer)
         if len(prompt) + len(target) > max_length:
             found.too_long += 1
             continue
-        found.examples.append(Example(answer.id, prompt, target))
+        found.examples.append(Example(answer.id, prompt, target, ends, answer.answer))
     if not found.examples:
         raise DataError(
             f"no example is left to train on ({found.empty_answer} empty answers, "
@@ -79,6 +83,14 @@ def build_examples(
             "look at the teacher's answers."
         )
     return found
+
+
+def encode_target(
+    tokenizer: PreTrainedTokenizerBase, answer: str
+) -> tuple[list[int], list[int]]:
+    """The answer's tokens and EOS, and the byte of its text at which each of them ends."""
+    ids, ends = encode_answer_with_ends(tokenizer, answer)
+    return [*ids, tokenizer.eos_token_id], [*ends, max(ends, default=0)]
 
 
 def subset(answers: Sequence[Answer], percent: int, seed: int) -> list[Answer]:

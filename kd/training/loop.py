@@ -1,6 +1,7 @@
 """The training loop: steps, validations, the best student so far, and checkpoints."""
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 
 from kd.errors import TrainingError
 from kd.experiment.schema import Training
-from kd.training.batches import Batch, batch_indices, in_order, steps_per_epoch
+from kd.training.batches import Batch, batch_indices, in_order, total_steps
 from kd.training.checkpoints import (
     Checkpoint,
     CheckpointFolder,
@@ -19,8 +20,9 @@ from kd.training.checkpoints import (
     restore_optimizer,
 )
 from kd.training.examples import Example
-from kd.training.objective import Objective
+from kd.training.objective import Objective, Terms
 from kd.training.optimisation import build_optimizer, build_scheduler
+from kd.training.responses import ResponsePolicy
 
 Record = dict[str, Any]
 
@@ -45,6 +47,7 @@ class Loop:
         *,
         training: Training,
         seed: int,
+        policy: ResponsePolicy | None = None,
     ) -> None:
         """Set up optimiser and schedule; nothing is trained yet."""
         self.model = model
@@ -52,10 +55,12 @@ class Loop:
         self._material = material
         self._training = training
         self._seed = seed
-        rows, size = len(material.train), training.batch_size
-        self.total_steps = training.epochs * steps_per_epoch(rows, size)
+        self._policy = policy or ResponsePolicy()
+        self.total_steps = total_steps(len(material.train), training)
+        self.seconds = 0.0  # in the steps of this process; validations do not count
+        self.timed_steps = 0
         self._validate_every = max(1, math.ceil(self.total_steps / training.validations))
-        self._optimizer = build_optimizer(model, training)
+        self._optimizer = build_optimizer(self._trained(), training)
         self._scheduler = build_scheduler(self._optimizer, training, self.total_steps)
         self.step = 0
         self.history: list[Record] = []
@@ -73,12 +78,18 @@ class Loop:
         if found is not None:
             self._restore(found)
         while self.step < self.total_steps:
+            started = time.perf_counter()
             terms = self._train_step()
+            self.seconds += time.perf_counter() - started
+            self.timed_steps += 1
             if self.step % self._validate_every == 0 or self.step == self.total_steps:
                 self._validate()
             if self.step % self._training.checkpoint_steps == 0:
                 checkpoints.save(self._checkpoint())
             advance(self.step, f"loss {terms['loss']:.3f}")
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [*self.model.parameters(), *self._objective.parameters()]
 
     def selected_weights(self) -> Mapping[str, Tensor]:
         """The weights of the selected student: the best validation loss, or the last step."""
@@ -90,18 +101,20 @@ class Loop:
         indices = batch_indices(
             len(self._material.train), self._training.batch_size, self._seed, self.step
         )
-        examples = [self._material.train[index] for index in indices]
+        given = [self._material.train[index] for index in indices]
+        examples = self._policy.prepare(self.model, given, self.step)
         self.model.train()
-        terms = self._objective(self.model, self._material.collate(examples))
+        terms: Terms = self._objective(self.model, self._material.collate(examples))
         values = terms.values()
         rate = self._scheduler.get_last_lr()[0]
         self._optimizer.zero_grad(set_to_none=True)
         self._require_finite(values["loss"], "loss", examples)
         terms.total.backward()  # type: ignore[no-untyped-call]
         limit = self._training.max_grad_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
+        norm = torch.nn.utils.clip_grad_norm_(self._trained(), limit).item()
         self._require_finite(norm, "gradient norm", examples)
         self._optimizer.step()
+        self._objective.step(values)
         if self.step + 1 < self.total_steps:
             self._scheduler.step()
         self.step += 1
@@ -131,13 +144,15 @@ class Loop:
         sums: dict[str, float] = {}
         for indices in in_order(len(rows), self._training.batch_size):
             examples = [rows[index] for index in indices]
-            values = self._objective(self.model, self._material.collate(examples)).values()
+            terms: Terms = self._objective(self.model, self._material.collate(examples))
+            values = terms.values()
             self._require_finite(values["loss"], "validation loss", examples)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value * len(indices)
         means = {f"validation_{name}": value / len(rows) for name, value in sums.items()}
         record = {"step": self.step, **means}
         self.history.append(record)
+        self._policy.validated(record["validation_loss"])
         if self.best is None or record["validation_loss"] < self.best["validation_loss"]:
             self.best = record
             self._best_weights = {
@@ -150,6 +165,7 @@ class Loop:
             tensors={
                 "model": _unshared(self.model.state_dict()),
                 "best": _unshared(self._best_weights),
+                "objective": _unshared(self._objective.state_dict()),
                 "optimizer": optimizer_tensors(self._optimizer),
                 "random": {"torch": torch.get_rng_state()},
             },
@@ -158,6 +174,7 @@ class Loop:
                 "groups": self._optimizer.state_dict()["param_groups"],
                 "history": self.history,
                 "best": self.best,
+                "policy": self._policy.state(),
             },
         )
 
@@ -165,6 +182,8 @@ class Loop:
         tensors, values = checkpoint.tensors, checkpoint.values
         self.model.load_state_dict(tensors["model"])
         self._best_weights = dict(tensors["best"])
+        self._objective.load_state_dict(tensors["objective"])
+        self._policy.restore(values["policy"])
         restore_optimizer(self._optimizer, tensors["optimizer"], values["groups"])
         self._scheduler.load_state_dict(values["scheduler"])
         torch.set_rng_state(tensors["random"]["torch"])

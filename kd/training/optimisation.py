@@ -1,15 +1,17 @@
 """AdamW and the learning-rate schedule of a run."""
 
-import torch
+from collections.abc import Iterable
+
+from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from kd.experiment.schema import Training
 
 
-def build_optimizer(model: torch.nn.Module, training: Training) -> AdamW:
-    """AdamW over all parameters, with decoupled weight decay on all of them (as the paper's)."""
-    return AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+def build_optimizer(parameters: Iterable[Parameter], training: Training) -> AdamW:
+    """AdamW with decoupled weight decay on all parameters (as the paper's)."""
+    return AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
 
 
 def build_scheduler(optimizer: Optimizer, training: Training, steps: int) -> LRScheduler:

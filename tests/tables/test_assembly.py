@@ -54,7 +54,16 @@ def results(tmp_path):
             for seed, value in enumerate(seeds):
                 run = Run(dataset, "llama", "opt", method, 100, seed)
                 write_scores(tmp_path, run.path, dataset, value)
+                write_run(tmp_path, run)
     return tmp_path
+
+
+def write_run(results, run):
+    """The manifest of a distillation that took 3 steps of half a second."""
+    curve = results / run.path / "train.jsonl"
+    curve.write_text("{}")
+    record = StageRecord("distill", Empty(), {}, ("kd.training.code",))
+    record.write(curve, notes={"steps": 3, "seconds_per_step": 0.5})
 
 
 def read_csv(path):
@@ -128,3 +137,27 @@ def test_the_shipped_published_scores_are_complete_and_sourced():
         for s in ("opt", "pythia", "bloom")
     ]
     assert sum(squad) / len(squad) == pytest.approx(2.30, abs=0.005)  # the paper's printed gain
+
+
+def test_a_table_may_have_one_line_a_method(results):
+    lines = [line | {"method": "uld"} for line in SPEC.rows]
+    columns = [*SPEC.columns, "method"]
+    spec = SPEC.model_copy(update={"columns": columns, "rows": lines})
+    write_table(spec, results, results / "tables")
+    first, second = read_csv(results / "tables/t.csv")
+    assert first["method"] == "uld" and "uld" not in first
+    assert [float(first[key]) for key in ("teacher_text", "score", "gain")] == [45.0, 47.5, 2.5]
+    assert second["score"] == ""
+
+
+def test_costs_lie_beside_the_table_and_are_not_hashed(results):
+    write_table(SPEC, results, results / "tables")
+    costs = read_csv(results / "tables/t.cost.csv")
+    assert [(cost["method"], cost["seed"]) for cost in costs[:3]] == [
+        ("teacher_text", "0"),
+        ("teacher_text", "1"),
+        ("uld", "0"),
+    ]
+    assert costs[0]["seconds_per_step"] == "0.5" and int(costs[0]["peak_memory_mib"]) > 10
+    outputs = read_manifest(results / "tables/t.manifest.json")["hashed"]["outputs"]
+    assert sorted(outputs) == ["t.csv", "t.json", "t.md"]

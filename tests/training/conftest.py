@@ -9,17 +9,23 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.data.rows import Row
+from kd.experiment.methods import Method, OnPolicy
 from kd.experiment.models import TokenizerSpec
-from kd.experiment.schema import Method, Training
+from kd.experiment.requirements import reads_logits, runs_teacher
+from kd.experiment.schema import Training
 from kd.logits import LogitReader, LogitWriter
+from kd.losses import Setup as LossSetup
 from kd.models.architectures import Vocabulary, build_model
-from kd.models.encoding import encode_answer
+from kd.models.offsets import encode_answer_with_ends
 from kd.models.tokenizers import train_tokenizer
 from kd.teacher.answers import Answer
 from kd.training.batches import Collator
 from kd.training.examples import build_examples
+from kd.training.live import LiveTeacher
 from kd.training.loop import Loop, Material
-from kd.training.objective import Objective
+from kd.training.objective import LiveCollator, Objective
+from kd.training.responses import build_policy
+from kd.training.sampling import Sampler
 
 WORDS = "red blue green white black grey pink gold".split()
 
@@ -56,9 +62,20 @@ def store(tmp_path_factory, answers, tokenizer) -> LogitReader:
     generator = torch.Generator().manual_seed(5)
     with LogitWriter(folder, vocabulary=50, epsilon=0.0) as writer:
         for answer in answers:
-            ids = torch.tensor(encode_answer(tokenizer, answer.answer)) % 50
-            writer.add(answer.id, ids, torch.randn(len(ids), 50, generator=generator))
+            ids, ends = map(torch.tensor, encode_answer_with_ends(tokenizer, answer.answer))
+            logits = torch.randn(len(ids), 50, generator=generator)
+            writer.add(answer.id, ids % 50, logits, ends=ends)
     return LogitReader(folder)
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory, tokenizer) -> Path:
+    """A tiny teacher with the students' own tokenizer."""
+    folder = tmp_path_factory.mktemp("teacher")
+    model = build_model("llama", "tiny", Vocabulary.of(tokenizer), context=128, seed=9)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @dataclass
@@ -70,7 +87,7 @@ class Setup:
 
 
 @pytest.fixture
-def setup(rows, answers, tokenizer, store) -> Callable[..., Setup]:
+def setup(rows, answers, tokenizer, store, teacher_folder) -> Callable[..., Setup]:
     """Build a loop: `setup(architecture=..., method=..., **training)`."""
 
     def build(
@@ -86,12 +103,26 @@ def setup(rows, answers, tokenizer, store) -> Callable[..., Setup]:
             max_length=128,
         )
         method = method or Method(loss="uld", weight=1.5, reduction="sequence")
+        live = None
+        if runs_teacher(method):
+            prompts = {answer.id: answer.prompt for answer in answers}
+            live = LiveTeacher(teacher_folder, prompts, tokenizer)
         objective = Objective(
-            method, eos_token_id=tokenizer.eos_token_id, shift=not encoder_decoder
+            method,
+            eos_token_id=tokenizer.eos_token_id,
+            shift=not encoder_decoder,
+            setup=LossSetup(total_steps=6),
+            live=live,
         )
-        needs = store if method.loss != "none" else None
+        needs = store if reads_logits(method) else None
         collate = Collator(tokenizer.pad_token_id, encoder_decoder=encoder_decoder, store=needs)
+        if live is not None:
+            collate = LiveCollator(collate, live)
         material = Material(found.examples[:6], found.examples[6:], collate)
+        policy = None
+        if isinstance(method.responses, OnPolicy):
+            sampler = Sampler(tokenizer, method.responses, exact=True, seed=3)
+            policy = build_policy(method.responses, sampler, 6, seed=3)
         settings = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 3, "checkpoint_steps": 2}
         loop = Loop(
             model,
@@ -99,6 +130,7 @@ def setup(rows, answers, tokenizer, store) -> Callable[..., Setup]:
             material,
             training=Training(**(settings | training)),  # type: ignore[arg-type]
             seed=3,
+            policy=policy,
         )
         return Setup(model, objective, material, loop)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kd.errors import DataError
-from kd.experiment.schema import Method
+from kd.experiment.methods import Method
 from kd.losses import distillation_loss
 from kd.training.batches import IGNORED, batch_indices, epoch_order, steps_per_epoch
 from kd.training.examples import build_examples, subset
@@ -71,6 +71,7 @@ def test_the_objective_is_its_formula_and_leaves_eos_to_cross_entropy(
         log_probs=longer,
         dropped=torch.nn.functional.pad(batch.teacher.dropped, (0, 2)),
         lengths=batch.teacher.lengths + 2,
+        token_ends=None,
     )
     terms = made.objective(made.model, replace(batch, teacher=teacher))
     logits = made.model(**batch.inputs).logits

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kd.errors import TrainingError
-from kd.experiment.schema import Method
+from kd.experiment.methods import Method
 from kd.training.batches import in_order
 from kd.training.checkpoints import CheckpointFolder
 

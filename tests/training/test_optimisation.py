@@ -11,7 +11,7 @@ from kd.training.optimisation import build_optimizer, build_scheduler
 @pytest.mark.parametrize("warmup", [0.05, 0.1, 0.25])
 def test_any_number_of_steps_rises_and_falls(steps, warmup):
     training = Training(learning_rate=1.0, warmup_fraction=warmup)
-    optimizer = build_optimizer(torch.nn.Linear(2, 2), training)
+    optimizer = build_optimizer(torch.nn.Linear(2, 2).parameters(), training)
     scheduler = build_scheduler(optimizer, training, steps)
     rates = [scheduler.get_last_lr()[0]]
     for _ in range(steps - 1):
@@ -26,7 +26,7 @@ def test_any_number_of_steps_rises_and_falls(steps, warmup):
 
 def test_onecycle_as_in_the_papers_code():
     training = Training(learning_rate=2e-6)
-    optimizer = build_optimizer(torch.nn.Linear(2, 2), training)
+    optimizer = build_optimizer(torch.nn.Linear(2, 2).parameters(), training)
     scheduler = build_scheduler(optimizer, training, 100)
     rates, betas = [], []
     for _ in range(100):

@@ -1,0 +1,1 @@
+"""The subcommands of `kd`. Nothing heavy is imported before a command runs."""

@@ -1,0 +1,195 @@
+"""One command per stage of the chain.
+
+A stage takes a specification (`--spec`, JSON or a file) and explicit paths, so that it also
+works by hand.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+Spec = Annotated[
+    str, typer.Option(help="What the stage reads of the experiment: JSON text, or a file of it.")
+]
+ModelFolder = Annotated[Path, typer.Option(help="Model folder in the hub's format.")]
+DataFolder = Annotated[Path, typer.Option(help="Folder with train, validation and test parquet.")]
+
+
+@app.command(epilog="Example:  kd data --spec squad.json --out results/micro/data/squad")
+def data(
+    spec: Spec,
+    out: Annotated[Path, typer.Option(help="Folder to write the splits into.")],
+    root: Annotated[Path, typer.Option(help="Folder of the files that the dataset names.")] = Path(
+        "."
+    ),
+) -> None:
+    """Write the rows of one dataset: generated, or read from files or the hub."""
+    from kd.data.sources import build_dataset
+    from kd.experiment.stages import DataSpec, parse_spec
+
+    build_dataset(parse_spec(DataSpec, spec), root, out)
+
+
+@app.command(
+    epilog="Example:  kd pretrain --spec opt.json --data results/micro/data "
+    "--out results/micro/models/opt"
+)
+def pretrain(
+    spec: Spec,
+    data: Annotated[Path, typer.Option(help="Folder that holds one folder per dataset.")],
+    out: Annotated[Path, typer.Option(help="Folder to write model/ into.")],
+) -> None:
+    """Train a micro model and its tokenizer on the datasets' own text."""
+    from kd.experiment.stages import PretrainSpec, parse_spec
+    from kd.models.stage import pretrain_model
+
+    pretrain_model(parse_spec(PretrainSpec, spec), data, out)
+
+
+@app.command(
+    epilog="Example:  kd answer --spec answer.json --model results/micro/models/llama/model "
+    "--data results/micro/data/squad --out results/micro/teachers/llama/squad/answers.parquet"
+)
+def answer(
+    spec: Spec,
+    model: ModelFolder,
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+) -> None:
+    """Let a teacher answer the training and validation rows (its synthetic text)."""
+    from kd.experiment.stages import AnswerSpec, parse_spec
+    from kd.teacher.answers import write_answers
+
+    write_answers(parse_spec(AnswerSpec, spec), model, data, out)
+
+
+@app.command(
+    epilog="Example:  kd extract --spec extract.json --model results/micro/models/llama/model "
+    "--answers results/micro/teachers/llama/squad/answers.parquet "
+    "--out results/micro/teachers/llama/squad/logits"
+)
+def extract(
+    spec: Spec,
+    model: ModelFolder,
+    answers: Annotated[Path, typer.Option(help="What `kd answer` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder of the logit store.")],
+) -> None:
+    """Store the teacher's next-token distributions over its own answers, once for all runs."""
+    from kd.experiment.stages import ExtractSpec, parse_spec
+    from kd.teacher.extraction import extract_logits
+
+    extract_logits(parse_spec(ExtractSpec, spec), model, answers, out)
+
+
+@app.command(
+    epilog="Example:  kd distill --spec run.json --student results/micro/models/opt/model "
+    "--data results/micro/data/squad --answers …/answers.parquet --logits …/logits "
+    "--out results/micro/runs/squad/llama/opt/uld/f100/s0 --checkpoints checkpoints/micro"
+)
+def distill(
+    spec: Spec,
+    student: ModelFolder,
+    data: DataFolder,
+    answers: Annotated[Path, typer.Option(help="The teacher's answers.")],
+    out: Annotated[Path, typer.Option(help="Folder to write model/ and train.jsonl into.")],
+    checkpoints: Annotated[Path, typer.Option(help="Folder for checkpoints; emptied at the end.")],
+    logits: Annotated[
+        Path | None, typer.Option(help="The teacher's logit store, where the loss reads it.")
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="The teacher's model folder, where the method runs it.")
+    ] = None,
+) -> None:
+    """Train one student with one method and seed. Continues where a killed run stopped."""
+    from kd.experiment.stages import DistillSpec, parse_spec
+    from kd.training.distillation import distill as run
+
+    inputs = {
+        "student": student,
+        "train": data / "train.parquet",
+        "validation": data / "validation.parquet",
+        "answers": answers,
+    }
+    given = {"logits": logits, "teacher": teacher}
+    inputs |= {role: path for role, path in given.items() if path is not None}
+    run(parse_spec(DistillSpec, spec), inputs, out, checkpoints)
+
+
+@app.command(
+    epilog="Example:  kd predict --spec predict.json --model …/s0/model "
+    "--data results/micro/data/squad --out …/s0/eval/squad/predictions.parquet"
+)
+def predict(
+    spec: Spec,
+    model: ModelFolder,
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+) -> None:
+    """Answer the test rows, greedily."""
+    from kd.evaluation.predict import predict as run
+    from kd.experiment.stages import PredictSpec, parse_spec
+
+    run(parse_spec(PredictSpec, spec), model, data, out)
+
+
+@app.command(
+    epilog="Example:  kd score --spec score.json --predictions …/predictions.parquet "
+    "--out …/scores.json"
+)
+def score(
+    spec: Spec,
+    predictions: Annotated[Path, typer.Option(help="What `kd predict` wrote.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+) -> None:
+    """Score predictions, per example and on average."""
+    from kd.evaluation.score import score as run
+    from kd.experiment.stages import ScoreSpec, parse_spec
+
+    run(parse_spec(ScoreSpec, spec), predictions, out)
+
+
+@app.command(
+    epilog="Example:  kd table --spec table2.json --results results/micro "
+    "--out results/micro/tables"
+)
+def table(
+    spec: Spec,
+    results: Annotated[Path, typer.Option(help="The experiment's results folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write csv, md and json into.")],
+    published: Annotated[
+        Path | None, typer.Option(help="csv of published scores to show beside ours.")
+    ] = None,
+) -> None:
+    """Lay scores out as a table, with the provenance of every cell."""
+    from kd.experiment.stages import TableSpec, parse_spec
+    from kd.tables.assembly import write_table
+
+    write_table(parse_spec(TableSpec, spec), results, out, published)
+
+
+@app.command(
+    epilog="Example:  kd track --table results/micro/tables/table2.json --results results/micro "
+    "--out results/micro/tables/table2.tracked.json  (MLFLOW_TRACKING_URI names a server)"
+)
+def track(
+    table: Annotated[Path, typer.Option(help="A table's json: its runs are tracked.")],
+    results: Annotated[Path, typer.Option(help="The experiment's results folder.")],
+    out: Annotated[Path, typer.Option(help="JSON file that lists what is tracked.")],
+) -> None:
+    """Project finished runs into MLflow (results/<experiment>/mlflow.db); safe to repeat."""
+    from kd.provenance.files import write_text
+    from kd.tracking import scores_of_table
+    from kd.tracking import track as run
+
+    scores = scores_of_table(table)
+    tracked = run(
+        results,
+        scores,
+        experiment=results.name,
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI"),
+    )
+    write_text(out, tracked.stamp())

@@ -1,0 +1,62 @@
+"""What losses need once of both models: sizes, output layers, the text of tokens."""
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from kd.losses.catalogue import LossInfo
+from kd.losses.setup import Embeddings, Models, ModelSide, Setup, Vocabularies
+from kd.models.vocabulary import common_embeddings, token_texts
+from kd.training.live import LiveTeacher
+
+
+def build_setup(
+    info: LossInfo,
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    teacher: LiveTeacher | None,
+    total_steps: int,
+) -> Setup:
+    """Gather what `info` asks for; what it does not ask for stays None."""
+    setup = Setup(total_steps=total_steps)
+    if teacher is None:
+        return setup
+    wanted = set(info.setup)
+    return Setup(
+        vocabularies=_vocabularies(student, tokenizer, teacher)
+        if "vocabularies" in wanted
+        else None,
+        embeddings=_embeddings(student, tokenizer, teacher) if "embeddings" in wanted else None,
+        models=Models(_side(student), _side(teacher.model)) if "models" in wanted else None,
+        total_steps=total_steps,
+    )
+
+
+def _vocabularies(
+    student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, teacher: LiveTeacher
+) -> Vocabularies:
+    return Vocabularies(
+        student=token_texts(tokenizer, student.config.vocab_size),
+        teacher=token_texts(teacher.tokenizer, teacher.model.config.vocab_size),
+    )
+
+
+def _embeddings(
+    student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, teacher: LiveTeacher
+) -> Embeddings:
+    layer = teacher.model.get_input_embeddings()
+    assert isinstance(layer, torch.nn.Embedding)
+    own, other = common_embeddings(
+        tokenizer, teacher.tokenizer, layer.weight.detach(), width=student.config.vocab_size
+    )
+    return Embeddings(own, other)
+
+
+def _side(model: PreTrainedModel) -> ModelSide:
+    config = model.config.get_text_config(decoder=True)
+    output: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return ModelSide(
+        hidden_size=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        output=output.weight,
+    )
