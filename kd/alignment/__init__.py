@@ -7,15 +7,33 @@ sides' answer tokens and says which of them are compared; it never touches logit
 
 from collections.abc import Callable
 
+from kd.alignment.chunks import chunks
 from kd.alignment.pairs import Alignment, AnswerTokens
+from kd.alignment.spans import spans
+from kd.alignment.student import student_rows
 from kd.alignment.truncate import truncate
 from kd.errors import LossError, nearest
 
 Aligner = Callable[[AnswerTokens, AnswerTokens], Alignment]
 
-ALIGNMENTS: dict[str, Aligner] = {"truncate": truncate}
+ALIGNMENTS: dict[str, Aligner] = {
+    "truncate": truncate,
+    "spans": spans,
+    "chunks": chunks,
+    "student": student_rows,
+}
 
-__all__ = ["ALIGNMENTS", "Aligner", "Alignment", "AnswerTokens", "find_alignment", "truncate"]
+__all__ = [
+    "ALIGNMENTS",
+    "Aligner",
+    "Alignment",
+    "AnswerTokens",
+    "chunks",
+    "find_alignment",
+    "spans",
+    "student_rows",
+    "truncate",
+]
 
 
 def find_alignment(name: str) -> Aligner:

@@ -90,12 +90,17 @@ class DenseTeacher:
         """Logits [M, V] of all answer tokens."""
         return self.logits.detach()[self.answers.sequence, self.answers.position]
 
-    def own_log_probs(self, temperature: float) -> Tensor:
-        """Log-probability [M] of each own answer token at `temperature`."""
-        rows = self.all_rows()
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))  # bfloat16 would round
-        log_probs = (rows / temperature).log_softmax(dim=-1)
-        return log_probs.gather(-1, self.own_tokens()[:, None])[:, 0]
+    def own_log_probs(self, chosen: Tensor, temperature: float) -> Tensor:
+        """Log-probabilities [C] of the own answer tokens `chosen` [C], at `temperature`."""
+        found = self.answers
+        rows = self.logits.detach()[found.sequence[chosen], found.position[chosen]]
+        return target_log_probs(rows, found.targets[chosen], temperature)
+
+
+def target_log_probs(rows: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Log-probabilities [C] of `targets` [C] under logits [C, V], at `temperature`."""
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))  # bfloat16 would round
+    return (rows / temperature).log_softmax(dim=-1).gather(-1, targets[:, None])[:, 0]
 
 
 TeacherAnswers = DenseTeacher | TeacherLogits

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kd.alignment import find_alignment
 from kd.errors import LossError
 from kd.losses.answers import TeacherAnswers, check_shapes, find_answers, find_teacher_answers
 from kd.losses.catalogue import LossInfo, available_losses, loss_info
+from kd.losses.chunked import by_autograd, weighted_sum
 from kd.losses.conventions import Conventions
 from kd.losses.rows import AlignedBatch, Extras, pair_answers
 from kd.losses.setup import Setup
@@ -31,6 +33,10 @@ __all__ = [
     "distillation_loss",
     "load_loss",
 ]
+
+
+# Needs of which every row has its own, so that rows may be evaluated a few at a time.
+ROW_BY_ROW = {"student", "teacher", "targets", "teacher_targets", "sequence", "student_responses"}
 
 
 class DistillationLoss(nn.Module):
@@ -48,7 +54,8 @@ class DistillationLoss(nn.Module):
         self.info = info
         self.conventions = conventions
         self._body = body
-        self._align = find_alignment(conventions.alignment or info.alignments[0])
+        self._alignment = conventions.alignment or info.alignments[0]
+        self._align = find_alignment(self._alignment)
 
     def forward(
         self,
@@ -66,13 +73,22 @@ class DistillationLoss(nn.Module):
             student_logits, teacher_logits, student_labels, teacher_labels, extras or Extras()
         )
         self._check_vocabulary(student_logits, batch.other)
-        values = (
-            self._body(**{need: getattr(batch, need) for need in self.info.needs})
-            if len(batch.sequence)
-            else batch.student.sum()  # no row: 0, with a zero gradient
-        )
         scale = self.conventions.temperature**2 if self.conventions.t2_scaling else 1.0
-        return scale * _reduce(values, batch.sequence, self.conventions.reduction, normalizer)
+        if not len(batch.sequence):
+            return batch.student.sum()  # 0, with a zero gradient
+        weights = _weights(batch.sequence, self.conventions.reduction, normalizer) * scale
+        if self._row_by_row:
+            return weighted_sum(batch, weights, by_autograd(self._body, self.info.needs))
+        values = self._body(**{need: getattr(batch, need) for need in self.info.needs})
+        # A scalar is the value of the whole batch; among micro-batches it counts by its rows.
+        return (weights.to(values.dtype) * values).sum()
+
+    @property
+    def _row_by_row(self) -> bool:
+        """Whether each value depends on its own row alone, through the student's logits."""
+        # Spans of single tokens have nothing to do with other rows.
+        own = ROW_BY_ROW | ({"spans"} if self._alignment == "truncate" else set())
+        return not isinstance(self._body, nn.Module) and set(self.info.needs) <= own
 
     def count(
         self,
@@ -245,18 +261,12 @@ def distillation_loss(  # noqa: PLR0913 - the whole convention, by keyword
     return value
 
 
-def _reduce(values: Tensor, sequence: Tensor, reduction: str, normalizer: int | None) -> Tensor:
-    """Mean of values [N], over tokens or over sequences; 0 with a zero gradient if N is 0.
-
-    A scalar is the value of the whole batch already; as one of several micro-batches it
-    counts by its tokens (or sequences).
-    """
-    count = _count(sequence, reduction)
-    if values.ndim == 0:
-        return values if normalizer is None else values * (count / normalizer)
+def _weights(sequence: Tensor, reduction: str, normalizer: int | None) -> Tensor:
+    """What each of N rows counts, [N] float64, so that the weighted sum is the mean asked for."""
+    count = normalizer or _count(sequence, reduction)
     if reduction == "token":
-        return values.sum() / (normalizer or count)
-    return (values / sequence.bincount()[sequence]).sum() / (normalizer or count)
+        return torch.full_like(sequence, 1 / count, dtype=torch.float64)
+    return 1 / (count * sequence.bincount()[sequence].double())
 
 
 def _count(sequence: Tensor, reduction: str) -> int:

@@ -29,8 +29,10 @@ BATCH: dict[str, Need] = {
     "teacher_targets": Need("the teacher's own next token, [N]", stored=True),
     "sequence": Need("which sequence of the batch each row is from, [N]"),
     "spans": Need("log-probability of each aligned span's own tokens, both sides", stored=True),
+    "following": Need("the rows that predict what follows each aligned span", stored=True),
     "answers": Need("all answer rows of both sides, before they are paired", stored=True),
     "student_responses": Need("whether the student wrote the text of each row, [N]"),
+    "temperatures": Need("temperatures of the student's and of the teacher's logits"),
     "features": Need("hidden states and attentions of both models", live=True),
 }
 

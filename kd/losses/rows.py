@@ -1,6 +1,6 @@
 """What losses are given of a batch: aligned rows, computed when they are asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -8,8 +8,9 @@ from torch import Tensor
 
 from kd.alignment import Aligner, Alignment, AnswerTokens, truncate
 from kd.errors import LossError
-from kd.losses.answers import Answers, DenseTeacher, TeacherAnswers
+from kd.losses.answers import Answers, DenseTeacher, TeacherAnswers, target_log_probs
 from kd.losses.features import AlignedFeatures, Features
+from kd.losses.spans import SpanLogProbs, Spans
 from kd.losses.teacher import Teacher, TopKRows
 
 
@@ -32,19 +33,12 @@ class Extras:
 
 
 @dataclass(frozen=True)
-class SpanLogProbs:
-    """What one side gives to its own tokens of N aligned spans, as log-probabilities [N]."""
+class Following:
+    """The rows that predict what follows the aligned spans, at the loss's temperatures."""
 
-    before: Tensor  # of all tokens but the last, 0 for single tokens: the chain rule's factor
-    whole: Tensor  # of all tokens
-
-
-@dataclass(frozen=True)
-class Spans:
-    """Both sides' log-probabilities of aligned spans, at the loss's temperatures."""
-
-    student: SpanLogProbs
-    teacher: SpanLogProbs
+    student: Tensor  # [N, Vs] logits
+    teacher: Teacher  # [N, Vt] logits, or top-k
+    known: Tensor  # [N] bool: an answer token follows on both sides; other rows mean nothing
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,17 @@ class AnswerRows:
     teacher: Teacher  # [Mt, Vt] logits, or top-k
     student_lengths: Tensor  # [B] int64
     teacher_lengths: Tensor  # [B] int64
+    student_tokens: Tensor  # [Ms] int64: what each row should predict
+    teacher_answers: TeacherAnswers
+
+    @property
+    def teacher_tokens(self) -> Tensor:
+        """What each of the teacher's rows should predict, [Mt].
+
+        Raises:
+            LossError: the teacher's logits are stored ones without their tokens.
+        """
+        return self.teacher_answers.own_tokens()
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,26 @@ class AlignedBatch:
         return self.pairs.sequence
 
     @cached_property
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Sequence [N] and position [N] of the student's rows in its logits."""
+        chosen = self.own.index(self.sequence, self.pairs.student)
+        return self.sequence, self.own.position[chosen]
+
+    def part(self, rows: slice) -> "AlignedBatch":
+        """The batch cut down to some of its aligned rows."""
+        pairs = self.pairs
+        chosen = {name: value[rows] for name, value in vars(pairs).items()}
+        return replace(self, pairs=Alignment(**chosen))
+
+    @property
+    def temperatures(self) -> tuple[float, float]:
+        """Those of the student's logits and of the teacher's."""
+        return self.temperature, self.teacher_temperature
+
+    @cached_property
     def student(self) -> Tensor:
         """The student's logits, [N, Vs]."""
-        chosen = self.own.index(self.sequence, self.pairs.student)
-        rows = self.logits[self.sequence, self.own.position[chosen]]
-        return _temper(rows.to(self.dtype), self.temperature)
+        return _temper(self.logits[self.places].to(self.dtype), self.temperature)
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -114,17 +134,35 @@ class AlignedBatch:
 
     @cached_property
     def spans(self) -> Spans:
-        """Log-probabilities of the spans' own tokens."""
-        log_probs = self.answers_of_student.log_softmax(dim=-1)
-        own = log_probs.gather(-1, self.own.targets[:, None])[:, 0]
-        other = self._teacher.own_log_probs(self.teacher_temperature).to(self.dtype)
+        """Log-probabilities of the spans' own tokens; nothing is computed before it is read."""
         pairs = self.pairs
-        student = self.own.index(self.sequence, pairs.student_first)
-        teacher = _flat(self._teacher, self.sequence, pairs.teacher_first)
+        own = self.own.index(self.sequence, pairs.student_first)
+        other = _flat(self._teacher, self.sequence, pairs.teacher_first)
+        more, more_other = pairs.student - pairs.student_first, pairs.teacher - pairs.teacher_first
         return Spans(
-            _over_spans(own, student, pairs.student - pairs.student_first),
-            _over_spans(other, teacher, pairs.teacher - pairs.teacher_first),
+            student=SpanLogProbs(self._own_log_probs, own, more, self.dtype),
+            teacher=SpanLogProbs(self._teacher_log_probs, other, more_other, self.dtype),
         )
+
+    def _own_log_probs(self, chosen: Tensor) -> Tensor:
+        rows = self.logits[self.own.sequence[chosen], self.own.position[chosen]]
+        return target_log_probs(rows.to(self.dtype), self.own.targets[chosen], self.temperature)
+
+    def _teacher_log_probs(self, chosen: Tensor) -> Tensor:
+        return self._teacher.own_log_probs(chosen, self.teacher_temperature).to(self.dtype)
+
+    @cached_property
+    def following(self) -> Following:
+        """The rows that predict what follows the spans."""
+        known = (self.pairs.student + 1 < self.own.lengths[self.sequence]) & (
+            self.pairs.teacher + 1 < self._teacher.lengths[self.sequence]
+        )
+        # Where nothing follows, the span's own last row stands in: there always is one.
+        after = replace(
+            self.pairs, student=self.pairs.student + known, teacher=self.pairs.teacher + known
+        )
+        shifted = replace(self, pairs=after)
+        return Following(shifted.student, shifted.teacher, known)
 
     @cached_property
     def answers_of_student(self) -> Tensor:
@@ -140,6 +178,8 @@ class AlignedBatch:
             teacher=self._soften(self._teacher.all_rows()),
             student_lengths=self.own.lengths,
             teacher_lengths=self._teacher.lengths,
+            student_tokens=self.own.targets,
+            teacher_answers=self._teacher,
         )
 
     @cached_property
@@ -189,15 +229,6 @@ def pair_answers(student: Answers, teacher: TeacherAnswers | None, aligner: Alig
 def _flat(teacher: TeacherAnswers, sequence: Tensor, token: Tensor) -> Tensor:
     lengths = teacher.lengths
     return (lengths.cumsum(0) - lengths)[sequence] + token
-
-
-def _over_spans(log_probs: Tensor, first: Tensor, further: Tensor) -> SpanLogProbs:
-    """Sums over N spans of M tokens' log-probabilities; each span has 1 + `further` tokens."""
-    span = torch.repeat_interleave(torch.arange(len(first), device=first.device), further)
-    place = torch.arange(len(span), device=first.device) - (further.cumsum(0) - further)[span]
-    zeros = log_probs.new_zeros(len(first))
-    before = zeros.index_add(0, span, log_probs[first[span] + place])
-    return SpanLogProbs(before, before + log_probs[first + further])
 
 
 def _temper(logits: Tensor, temperature: float) -> Tensor:

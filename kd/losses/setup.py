@@ -31,12 +31,17 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class ModelSide:
-    """Size and output layer of one model."""
+    """Size and output layer of one model: logits are scale * hidden states @ output.T.
+
+    `output` is the model's own parameter, not a copy of it: a loss detaches it whenever it
+    reads it, so that it never trains it and always sees what training has made of it.
+    """
 
     hidden_size: int
     layers: int
     heads: int
-    output: Tensor  # [V, D], weight of the layer that gives logits; not trained by a loss
+    output: Tensor  # [V, D], weight of the layer that gives logits
+    scale: float = 1.0  # of the last hidden states: D ** -0.5 in a T5 with tied embeddings
 
 
 @dataclass(frozen=True)

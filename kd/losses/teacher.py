@@ -48,18 +48,18 @@ class TeacherLogits:
         """
         return self._require("tokens", self.tokens)[self._filled]
 
-    def own_log_probs(self, temperature: float) -> Tensor:
-        """Log-probability [M] of each own answer token at `temperature`.
+    def own_log_probs(self, chosen: Tensor, temperature: float) -> Tensor:
+        """Log-probabilities [C] of the own answer tokens `chosen` [C], at `temperature`.
 
         Raises:
-            LossError: it is not known, or the temperature is not 1 and mass was dropped.
+            LossError: they are not known, or the temperature is not 1 and mass was dropped.
         """
-        own = self._require("token_log_probs", self.token_log_probs)[self._filled]
+        own = self._require("token_log_probs", self.token_log_probs)[self._filled][chosen]
         if temperature == 1.0:
             return own
         rows = self.all_rows()
         rows.tempered(temperature)  # refuses truncated rows
-        return own / temperature - (rows.log_probs / temperature).logsumexp(dim=-1)
+        return own / temperature - (rows.log_probs[chosen] / temperature).logsumexp(dim=-1)
 
     def all_rows(self) -> "TopKRows":
         """The distributions of all M answer tokens."""

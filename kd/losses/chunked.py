@@ -1,0 +1,119 @@
+"""Losses evaluated a few rows at a time, their gradient written on the way forward.
+
+A row of logits is as wide as a vocabulary, and a loss needs several copies of it: its
+softmax, the teacher's, products, what autograd keeps. Here these copies exist for one chunk
+of rows at a time, small enough for the cache; what remains is the gradient itself. Only the
+rows that predict answer tokens are ever touched, prompt and padding are not even written.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kd.losses.rows import AlignedBatch
+
+CHUNK_BYTES = 4 << 20  # of one copy of the rows: some copies of it fit into a core's cache
+
+Evaluate = Callable[[AlignedBatch, bool], tuple[Tensor, Tensor | None]]
+"""Values [n] of a part of a batch and, if asked for, their gradient [n, V] in its rows."""
+
+
+def weighted_sum(batch: AlignedBatch, weights: Tensor, evaluate: Evaluate) -> Tensor:
+    """Sum of weights [N] times values of all rows, a scalar; its gradient is `evaluate`'s."""
+    total: Tensor = _WeightedSum.apply(  # type: ignore[no-untyped-call]
+        batch.logits, batch, weights, evaluate
+    )
+    return total
+
+
+def by_autograd(body: Callable[..., Tensor], needs: tuple[str, ...]) -> Evaluate:
+    """Evaluate a loss by autograd, which then keeps its copies for this part alone."""
+
+    def evaluate(part: AlignedBatch, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        given = {need: getattr(part, need) for need in needs}
+        if not gradient:
+            return body(**given), None
+        rows = part.student.detach().requires_grad_()
+        with torch.enable_grad():
+            values = body(**given | {"student": rows})
+            (found,) = torch.autograd.grad(values.sum(), rows)
+        return values.detach(), found
+
+    return evaluate
+
+
+class _WeightedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        logits: Tensor,
+        batch: AlignedBatch,
+        weights: Tensor,
+        evaluate: Evaluate,
+    ) -> Tensor:
+        wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
+        ctx.recompute = lambda: _evaluate(batch, weights, evaluate, True)[1]  # type: ignore[attr-defined]
+        total, ctx.gradient = _evaluate(batch, weights, evaluate, wanted)  # type: ignore[attr-defined]
+        return total
+
+    @staticmethod
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, upstream: Tensor
+    ) -> tuple[Tensor, None, None, None]:
+        # Handed out, not kept: a second reference would make autograd copy all of it. A second
+        # pass through the same graph computes it anew.
+        found = ctx.gradient  # type: ignore[attr-defined]
+        ctx.gradient = None  # type: ignore[attr-defined]
+        gradient = found or ctx.recompute()  # type: ignore[attr-defined]
+        return gradient.scaled(upstream), None, None, None
+
+
+class _RowGradient:
+    """A dense gradient [B, T, V] of which some rows are not zero."""
+
+    def __init__(self, batch: AlignedBatch) -> None:
+        self._batch = batch
+        self._dense = _untouched_zeros(batch.logits)
+
+    def put(self, part: AlignedBatch, rows: Tensor) -> None:
+        self._dense[part.places] = rows.to(self._dense.dtype)
+
+    def scaled(self, factor: Tensor) -> Tensor:
+        if factor.item() != 1.0:
+            for part in parts(self._batch):
+                self._dense[part.places] *= factor.to(self._dense.dtype)
+        return self._dense
+
+
+def _evaluate(
+    batch: AlignedBatch, weights: Tensor, evaluate: Evaluate, wanted: bool
+) -> tuple[Tensor, _RowGradient | None]:
+    total = torch.zeros((), dtype=batch.dtype, device=batch.logits.device)
+    gradient = _RowGradient(batch) if wanted else None
+    first = 0
+    for part in parts(batch):
+        weight = weights[first : first + len(part.sequence)].to(batch.dtype)
+        first += len(part.sequence)
+        values, rows = evaluate(part, wanted)
+        total += (values * weight).sum()
+        if gradient is not None and rows is not None:
+            gradient.put(part, rows.mul_(weight[:, None] / batch.temperature))
+    return total, gradient
+
+
+def parts(batch: AlignedBatch) -> Iterator[AlignedBatch]:
+    """The batch, a few rows at a time."""
+    size = torch.finfo(batch.dtype).bits // 8
+    rows = max(1, CHUNK_BYTES // (size * batch.logits.shape[-1]))
+    for first in range(0, len(batch.sequence), rows):
+        yield batch.part(slice(first, first + rows))
+
+
+def _untouched_zeros(logits: Tensor) -> Tensor:
+    """Zeros like `logits` whose pages take no memory before they are written to, on a CPU."""
+    if logits.device.type != "cpu" or logits.dtype not in (torch.float32, torch.float64):
+        return torch.zeros_like(logits)
+    kind = np.float32 if logits.dtype == torch.float32 else np.float64
+    return torch.from_numpy(np.zeros(logits.shape, kind))
