@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from kd.errors import LossError, nearest
+from kd.errors import LossError
 from kd.losses.declaration import loss
 from kd.losses.features import AlignedFeatures
+from kd.losses.options import require_known
 from kd.losses.probabilities import expectation
 
 METRICS = ("mse", "kl")
@@ -50,8 +51,7 @@ def attention_transfer(
     It asks for attentions, which no store holds: the teacher runs at every step, and both
     models have to be loaded with attn_implementation='eager'.
     """
-    if metric not in METRICS:
-        raise LossError(f"'{metric}' is no metric. {nearest(metric, METRICS)}")
+    require_known("metric", metric, METRICS)
     if not layers:
         raise LossError("option 'layers' is empty: give at least one share of the depth.")
     distances = []

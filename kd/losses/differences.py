@@ -56,8 +56,9 @@ def squared_log_ratio(teacher: Tensor, student: Tensor, temperature: float) -> T
 def exponential_log_ratio(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     """Known as k3: p / q - 1 - ln(p / q); beyond p / q = e^60 its tangent, which is finite."""
     ratio = (teacher - student) / temperature
-    inside = ratio.clamp(max=BEND)
-    return inside.expm1() - ratio + exp(BEND) * (ratio - inside)
+    curve = ratio.clamp(max=BEND).expm1()
+    tangent = exp(BEND) * (1 + ratio - BEND)
+    return torch.where(ratio > BEND, tangent, curve) - ratio
 
 
 DIFFERENCES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kd.errors import LossError, nearest
 from kd.losses.declaration import loss
 from kd.losses.features import AlignedFeatures
+from kd.losses.options import require_known
 from kd.losses.probabilities import expectation
 from kd.losses.projections import logit_projection, random_projection
 from kd.losses.rows import AnswerRows
@@ -40,11 +40,13 @@ class DualSpace(nn.Module):
 
     Output layers are constants here, read anew in every step. Both matrices train with the
     student; they begin as what keeps logits of the common tokens (of equal text) best. The
-    terms weigh the same. The paper's are means over exactly aligned tokens; here a pair of
-    which either side is more than a single token counts as 0 in the mean over all pairs. Under
-    `truncate` all pairs are taken for exact: that is for models of one tokenizer. The paper's
-    second matrix follows from the output layers in each step; here it is learned, as the
-    first one.
+    terms weigh the same. A pair of which either side is more than a single token counts as 0
+    in the mean over all pairs. Under `truncate` all pairs are taken for exact: that is for
+    models of one tokenizer.
+
+    Two choices differ from the authors' later code (KDFlow): there, terms 1 and 3 are means
+    over exact pairs only, and the second matrix is not learned but follows from the output
+    layers in each step.
 
     It is no divergence: between identical models the first term remains. Temperatures divide
     the logits of terms 2 and 3, of p~ as the teacher's and of q~ as the student's.
@@ -56,8 +58,9 @@ class DualSpace(nn.Module):
         self, models: Models, vocabularies: Vocabularies, *, divergence: str = "forward_kl"
     ) -> None:
         super().__init__()
+        require_known("divergence", divergence, DIVERGENCES)
         self._models = models
-        self._divergence = known_divergence(divergence)
+        self._divergence = divergence
         own, other = common_tokens(vocabularies)
         student, teacher = (
             side.output.detach()[tokens.to(side.output.device)] * side.scale
@@ -117,7 +120,7 @@ class DualSpaceAttention(nn.Module):
     of the teacher's tokens m, is summed over the sequence and spread evenly over its rows.
 
     Where the paper is ambiguous or rests on what a loss is not given: `norm` divides by the
-    vector's own standard deviation (the published code: by that of the whole batch, so that
+    vector's own standard deviation (the authors' code: by that of the whole batch, so that
     rows would depend on one another); embeddings are those of the output layers; the token
     before the first answer token belongs to the prompt and counts as 0. The three matrices
     begin orthogonal, drawn from `seed` and from no other random state.
@@ -128,8 +131,9 @@ class DualSpaceAttention(nn.Module):
 
     def __init__(self, models: Models, *, divergence: str = "forward_kl", seed: int = 0) -> None:
         super().__init__()
+        require_known("divergence", divergence, DIVERGENCES)
         self._models = models
-        self._divergence = known_divergence(divergence)
+        self._divergence = divergence
         own, other = models.student.output.shape[1], models.teacher.output.shape[1]
         generator = torch.Generator().manual_seed(seed)
         self.query = random_projection(2 * other, 2 * own, generator)
@@ -232,14 +236,3 @@ def common_tokens(vocabularies: Vocabularies) -> tuple[Tensor, ...]:
     both = [text for text in own if text in other]
     ids = torch.tensor([[own[text], other[text]] for text in both], dtype=torch.int64)
     return tuple(ids.reshape(-1, 2).unbind(1))
-
-
-def known_divergence(name: str) -> str:
-    """The same name.
-
-    Raises:
-        LossError: it is not in `DIVERGENCES`.
-    """
-    if name not in DIVERGENCES:
-        raise LossError(f"'{name}' is no divergence. {nearest(name, DIVERGENCES)}")
-    return name

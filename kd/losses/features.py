@@ -8,6 +8,7 @@ from torch import Tensor
 from kd.alignment import Alignment
 from kd.errors import LossError
 from kd.losses.answers import Answers, first_of_each
+from kd.losses.options import require_share
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,7 @@ def at_depth(kind: str, layers: tuple[Tensor, ...], share: float) -> Tensor:
     Raises:
         LossError: the share is not between 0 and 1, or a model gave nothing of this `kind`.
     """
-    if not 0 <= share <= 1:
-        raise LossError(f"layer {share} is no share of the depth: it must be from 0 to 1.")
+    require_share("layer", share)
     if not layers or layers[0] is None:
         raise LossError(
             f"this loss reads {kind}, which a model did not return. A transformers model returns "

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from kd.errors import LossError, nearest
+from kd.errors import LossError
 from kd.losses.declaration import loss
 from kd.losses.features import AlignedFeatures
+from kd.losses.options import require_known
 from kd.losses.projections import random_projection
 from kd.losses.setup import Models
 
@@ -48,8 +49,7 @@ class HiddenState(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if metric not in METRICS:
-            raise LossError(f"'{metric}' is no metric. {nearest(metric, METRICS)}")
+        require_known("metric", metric, METRICS)
         if not layers:
             raise LossError("option 'layers' is empty: give at least one share of the depth.")
         self._metric = metric

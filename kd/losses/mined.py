@@ -29,7 +29,7 @@ Integers = NDArray[np.int64]
     same_vocabulary=False,
     truncation="unbounded",
     formula=r"\sum_v r_v \ln \frac{r_v}{q_v}, \quad r_v \propto \max_{t : m(t) = v} p_t",
-    source="Wan et al., arXiv 2401.10491, sec. 3.2; ported by Zhang et al., arXiv 2406.17328",
+    source="Wan et al., arXiv 2401.10491 (token alignment); port: Zhang et al., arXiv 2406.17328",
     alignments=("student",),
 )
 class MinimumEditDistance(nn.Module):

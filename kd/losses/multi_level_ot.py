@@ -1,20 +1,25 @@
 """Multi-level optimal transport: of columns between vocabularies, of rows within a sequence."""
 
+from collections.abc import Iterator
+
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from kd.errors import LossError
+from kd.losses.answers import first_of_each
 from kd.losses.declaration import loss
 from kd.losses.multi_level_ot_releases import Release, released
 from kd.losses.options import require_known
 from kd.losses.probabilities import expectation, log_sum_exp
 from kd.losses.rows import AnswerRows
-from kd.losses.sequence_transport import Weights, log_probs_of, split_rows, transport_costs
+from kd.losses.sequence_transport import Weights, teacher_log_probs, transport_shares
+from kd.losses.teacher import Teacher, TopKRows
 
 VARIANTS = ("paper", "head", "pre202602")
 ITERATIONS = 20
 TEMPERATURE = 2.0  # of the Sinkhorn distance
+TIE_BREAK = 1e-6  # of squared differences, which are no larger than absolute ones
 
 
 @loss(
@@ -27,7 +32,7 @@ TEMPERATURE = 2.0  # of the Sinkhorn distance
     source="Cui et al., arXiv 2412.14528 (AAAI 2025), eq. 10 to 21",
     aliases=("multi-ot",),
 )
-def multi_level_ot(  # noqa: PLR0913 - the options of two releases, by keyword
+def multi_level_ot(
     answers: AnswerRows,
     *,
     variant: str = "paper",
@@ -46,8 +51,8 @@ def multi_level_ot(  # noqa: PLR0913 - the options of two releases, by keyword
     - Columns are ranked by their probability summed over the T rows, on each side, and the
       first `top_k` are kept, or as many as are possible on both sides (eq. 10, 12).
     - Kept columns are paired by the assignment pi that makes the sum over all rows of
-      |p_i - q_pi(i)| least (eq. 11, 13; solved exactly, by the Hungarian algorithm). For T = 1
-      it pairs equal ranks.
+      |p_i - q_pi(i)| least (eq. 11, 13; found by the Hungarian algorithm); of several, as there
+      often are, the one of least squares. For T = 1 it pairs equal ranks.
     - Absolute differences: that sum, as a value of each row (eq. 14).
     - Logarithms: KL(p~ || q~) of the kept columns, renormalised (eq. 16; the teacher is the
       target, and its entropy, a constant, is subtracted).
@@ -80,7 +85,75 @@ def multi_level_ot(  # noqa: PLR0913 - the options of two releases, by keyword
         raise LossError(f"top_k is {top_k}, but must be 1 or more.")
     weights = Weights(top_k, log_weight, sinkhorn_weight)
     if variant == "paper":
-        sides = zip(*(split_rows(answers, side) for side in ("student", "teacher")), strict=True)
-        return torch.cat([_values(own, other, weights) for own, other in sides])
+        return torch.cat([_values(*sides, weights) for sides in _sequences(answers)])
     temperatures = standardised_student_temperature, standardised_teacher_temperature
     return released(answers, weights, Release(variant == "pre202602", *temperatures))
+
+
+def _values(student: Tensor, teacher: Tensor, weights: Weights) -> Tensor:
+    """Values [T] of one sequence's rows, from log-probabilities [T, Vs] and [T, Vt]."""
+    log_q, log_p = matched_columns(student, teacher, weights.top_k)
+    values = (log_p.exp() - log_q.exp()).abs().sum(dim=-1)
+    if weights.log:
+        kept_q, kept_p = _renormalised(log_q), _renormalised(log_p)
+        values = values + weights.log * expectation(kept_p, kept_p - kept_q)
+    if weights.sinkhorn:
+        soft_q, soft_p = (_renormalised(side / TEMPERATURE).exp() for side in (log_q, log_p))
+        values = values + weights.sinkhorn * transport_shares(soft_p, soft_q, ITERATIONS)
+    return values
+
+
+def matched_columns(student: Tensor, teacher: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """The columns that are kept, [T, K] on both sides, each beside its partner.
+
+    Args:
+        student: log-probabilities [T, Vs] of one sequence.
+        teacher: log-probabilities [T, Vt].
+        top_k: how many columns are kept, unless fewer are possible on one side.
+    """
+    ranked = [_by_mass(side) for side in (student, teacher)]
+    size = min(top_k, *(len(columns) for columns in ranked))
+    log_q, log_p = (
+        side[:, columns[:size]] for side, columns in zip((student, teacher), ranked, strict=True)
+    )
+    p, q = (side.detach().double().exp().T for side in (log_p, log_q))
+    # Absolute differences alone tie often: all pairings of x < x' with y < y' where x' < y.
+    costs = torch.cdist(p, q, p=1) + TIE_BREAK * torch.cdist(p, q).square()
+    _, partners = linear_sum_assignment(costs.nan_to_num(1.0).cpu().numpy())
+    return log_q[:, torch.from_numpy(partners).to(log_q.device)], log_p
+
+
+def _by_mass(log_probs: Tensor) -> Tensor:
+    """The possible columns of log-probabilities [T, V], by their sums over rows, largest first.
+
+    Sums are compared as logarithms: in float32 the least ones would all be 0, as impossible are.
+    """
+    mass, columns = log_probs.detach().logsumexp(dim=0).sort(descending=True)
+    return columns[mass != -torch.inf]
+
+
+def _renormalised(log_probs: Tensor) -> Tensor:
+    """Log-probabilities [T, K] of rows that sum up to 1, but for impossible rows."""
+    total = log_sum_exp(log_probs)
+    return log_probs - total.masked_fill(total == -torch.inf, 0.0)
+
+
+def _sequences(answers: AnswerRows) -> Iterator[tuple[Tensor, Tensor]]:
+    """Log-probabilities of each sequence's paired rows, [T, Vs] and [T, Vt]."""
+    paired = torch.minimum(answers.student_lengths, answers.teacher_lengths).tolist()
+    first = zip(
+        first_of_each(answers.student_lengths).tolist(),
+        first_of_each(answers.teacher_lengths).tolist(),
+        strict=True,
+    )
+    for (own, other), length in zip(first, paired, strict=True):
+        if length:
+            student = answers.student[own : own + length].log_softmax(dim=-1)
+            yield student, teacher_log_probs(_rows(answers.teacher, slice(other, other + length)))
+
+
+def _rows(teacher: Teacher, chosen: slice) -> Teacher:
+    if isinstance(teacher, TopKRows):
+        dropped = teacher.dropped[chosen]
+        return TopKRows(teacher.ids[chosen], teacher.log_probs[chosen], dropped, teacher.vocabulary)
+    return teacher[chosen]

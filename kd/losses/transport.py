@@ -107,7 +107,7 @@ class Points:
 
     def split(self, rows: int) -> "list[Points]":
         """The same points, some rows at a time."""
-        parts = zip(self.ids.split(rows), self.masses.split(rows), strict=True)
+        parts = zip(torch.split(self.ids, rows), torch.split(self.masses, rows), strict=True)
         return [Points(*part) for part in parts]
 
 

@@ -72,7 +72,9 @@ def aligned(inputs: Inputs, hyper: Hyper, name: str, settings: dict[str, Any]) -
     observed = hyper.pop("uld_token_merge_strategy") == "observed"
     extras = Extras()
     if extended:
-        extras = Extras(*(inputs[f"{side}_byte_offsets"][..., 1] for side in ("student", "teacher")))
+        extras = Extras(
+            *(inputs[f"{side}_byte_offsets"][..., 1] for side in ("student", "teacher"))
+        )
     call = inputs.call(
         name,
         **settings,

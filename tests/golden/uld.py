@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from tests.golden.calls import IGNORED, Call, Hyper, Inputs, source
+from tests.golden.calls import IGNORED, Call, Defect, Hyper, Inputs, defect, source
+
+LEADING_ULD = ("agokrani/distillKitPlus", "uld_loss")
 
 
 @source(("Nicolas-BZRD/llm-recipes", "DistillationLoss.forward -> distillation_loss"))
@@ -30,6 +33,35 @@ def whole_sequence_uld(inputs: Inputs, hyper: Hyper) -> Call:
     padding = inputs["attention_mask_student"] == 0
     labels = inputs.everywhere("student").masked_fill(padding, IGNORED)
     return replace(inputs.call("uld", shift=False), student_labels=labels)
+
+
+@source(LEADING_ULD)
+def leading_uld(inputs: Inputs, hyper: Hyper) -> Call:
+    """Theirs compares the k likeliest tokens only; ours has no such option."""
+    hyper.pop("k", None)
+    return inputs.call("uld", reduction="sequence", temperature=hyper.pop("temperature", 2.0))
+
+
+def predicts_the_answer(inputs: Inputs, hyper: Hyper, value: Tensor, gradient: Tensor) -> bool:
+    """The rows before answer tokens are read, the first one of each sequence, and no others."""
+    own, other = (predicting(inputs.labels(side)) for side in ("student", "teacher"))
+    first = own & (own.cumsum(dim=1) == 1) & other.any(dim=1, keepdim=True)
+    reached = gradient.abs().sum(dim=-1) > 0
+    return bool(reached[first].all()) and not bool((reached & ~own).any())
+
+
+def predicting(labels: Tensor) -> Tensor:
+    """Which rows of logits predict an answer token, [B, T] for Hugging Face labels."""
+    return torch.nn.functional.pad(labels[:, 1:] != IGNORED, (0, 1))
+
+
+defect(
+    LEADING_ULD,
+    entry=Defect(
+        reason="no causal shift: it reads the rows at the answer tokens, not those before them",
+        holds=predicts_the_answer,
+    ),
+)
 
 
 def skipping_end(call: Call, hyper: Hyper, student: str, teacher: str) -> Call:

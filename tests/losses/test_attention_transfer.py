@@ -121,7 +121,7 @@ def test_layers_are_averaged() -> None:
 
 def test_undefined_options_are_refused() -> None:
     features = aligned(STUDENT, TEACHER, OWN, OTHER)
-    with pytest.raises(LossError, match="'l2' is no metric"):
+    with pytest.raises(LossError, match="metric 'l2'"):
         attention_transfer(features, metric="l2")
     with pytest.raises(LossError, match="layers"):
         attention_transfer(features, layers=[])

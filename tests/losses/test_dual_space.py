@@ -284,5 +284,5 @@ def test_the_seed_decides_the_matrices() -> None:
 
 
 def test_an_unknown_divergence_is_refused() -> None:
-    with pytest.raises(LossError, match="'kl' is no divergence"):
+    with pytest.raises(LossError, match="divergence 'kl'"):
         cross_tokenizer().loss("dual_space", divergence="kl")

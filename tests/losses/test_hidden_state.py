@@ -124,11 +124,11 @@ def test_a_logit_projection_keeps_logits_where_that_is_possible() -> None:
 
 
 def test_undefined_options_are_refused() -> None:
-    with pytest.raises(LossError, match="'cosin' is no metric"):
+    with pytest.raises(LossError, match="metric 'cosin'"):
         hidden_state(2, 2, metric="cosin")
     with pytest.raises(LossError, match="layers"):
         hidden_state(2, 2, layers=[])
-    with pytest.raises(LossError, match="share of the depth"):
+    with pytest.raises(LossError, match="layer is 2"):
         hidden_state(2, 2, layers=[2.0])(at_one_position([[0.0, 0.0]], [[0.0, 0.0]]))
 
 
