@@ -21,7 +21,8 @@ def total_variation(student: Tensor, teacher: Teacher) -> Tensor:
 
     It is the largest difference in the probability of any set of tokens. Tokens are told
     apart, other than in `uld`, which compares sorted probabilities and is at most twice this.
-    The gradient at a token depends on the sign of p - q only, and is 0 where both are equal.
+    The gradient depends on the sign of each p - q only: it does not fade as both get close,
+    and where they are equal up to rounding, rounding decides on it. Exactly equal, it is 0.
 
     Top-k teacher: the tokens beyond the top k are one outcome. With dropped mass d,
 

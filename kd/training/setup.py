@@ -54,12 +54,12 @@ def _embeddings(
 def _side(model: PreTrainedModel) -> ModelSide:
     config = model.config.get_text_config(decoder=True)
     output: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    # T5 divides what enters a tied output layer by the square root of its width.
-    tied = config.tie_word_embeddings and config.model_type in ("t5", "mt5")
+    # A T5 with tied embeddings divides what enters its output layer by the root of its width.
+    divided = getattr(model.config, "scale_decoder_outputs", False)
     return ModelSide(
         hidden_size=config.hidden_size,
         layers=config.num_hidden_layers,
         heads=config.num_attention_heads,
         output=output.weight,
-        scale=config.hidden_size**-0.5 if tied else 1.0,
+        scale=config.hidden_size**-0.5 if divided else 1.0,
     )

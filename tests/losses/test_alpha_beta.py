@@ -14,7 +14,11 @@ from kd.losses.kl import forward_kl, reverse_kl
 from tests.losses.test_divergences import two_rows
 from tests.losses.test_truncation import distributions, top_k
 
-EXPONENT = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 1e-9, -1e-9]), st.floats(-1.5, 2.5))
+# Numbers whose square is none any more are left out.
+EXPONENT = st.one_of(
+    st.sampled_from([0.0, 0.5, 1.0, 1e-9, -1e-9]),
+    st.floats(-1.5, 2.5).filter(lambda exponent: abs(exponent) > 1e-30),
+)
 
 # Where one exponent or their sum is 0, nearly 0, or neither.
 NEAR_LIMITS = [

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from kd.losses import loss_info
@@ -49,12 +48,12 @@ def value(name: str, student: Tensor, teacher: Any, options: dict[str, Any]) -> 
 
 
 @every_divergence
-@given(row=one_row(), shift=st.floats(-5, 5))
+@given(row=one_row())
 @settings(max_examples=30)
 def test_identical_models_give_0_with_a_zero_gradient(
-    name: str, options: dict[str, Any], row: Tensor, shift: float
+    name: str, options: dict[str, Any], row: Tensor
 ) -> None:
-    student = (row + shift).requires_grad_()
+    student = row.clone().requires_grad_()
     result = value(name, student, row, options)
     result.sum().backward()
     torch.testing.assert_close(result.detach(), torch.zeros(1).double(), rtol=0, atol=1e-12)
