@@ -1,13 +1,14 @@
 """The teacher-logit store: what a teacher predicted, written once and read by every student.
 
     with LogitWriter(folder, vocabulary=32000, epsilon=1e-4) as writer:
-        writer.add("row-1", token_ids, logits)      # [T], [T, V]
+        writer.add("row-1", token_ids, logits, ends=ends)      # [T], [T, V], [T]
 
     reader = LogitReader(folder)
     batch = collate([reader["row-1"], reader["row-2"]])      # kd.losses.TeacherLogits
 
 Of each answer token's distribution it holds the likeliest tokens until the mass of all others
-is at most `epsilon` (or `cap` tokens are kept), in descending order, and that mass.
+is at most `epsilon` (or `cap` tokens are kept), in descending order, and that mass; of the
+answer's own token its log-probability, kept or not, and where it ends in the text.
 """
 
 from kd.logits.batch import collate

@@ -27,10 +27,24 @@ def collate(rows: Sequence[TeacherRow]) -> TeacherLogits:
     ids = torch.zeros(len(rows), length, width, dtype=torch.int64)
     log_probs = torch.full((len(rows), length, width), -torch.inf)
     dropped = torch.zeros(len(rows), length)
+    tokens = torch.zeros(len(rows), length, dtype=torch.int64)
+    ends = torch.zeros_like(tokens)
+    own = torch.zeros(len(rows), length)
     for index, (row, count) in enumerate(zip(rows, counts, strict=True)):
         kept = torch.arange(width) < count[:, None]  # [T, K]; row by row, as the entries are
         ids[index, : len(row)][kept] = row.ids.long()
         log_probs[index, : len(row)][kept] = row.log_probs
         dropped[index, : len(row)] = row.dropped
-    lengths = torch.tensor([len(row) for row in rows])
-    return TeacherLogits(ids, log_probs, dropped, lengths, vocabularies.pop())
+        tokens[index, : len(row)] = row.token_ids.long()
+        ends[index, : len(row)] = row.ends.long()
+        own[index, : len(row)] = row.token_log_probs
+    return TeacherLogits(
+        ids=ids,
+        log_probs=log_probs,
+        dropped=dropped,
+        lengths=torch.tensor([len(row) for row in rows]),
+        vocabulary=vocabularies.pop(),
+        tokens=tokens,
+        token_log_probs=own,
+        token_ends=ends,
+    )

@@ -11,7 +11,7 @@ from kd.provenance.canonical import canonical_json
 from kd.provenance.files import write_text
 
 INDEX_FILE = "index.json"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class Shard(BaseModel):
@@ -30,7 +30,7 @@ class Index(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     vocabulary: int
     tokenizer: str | None = None  # digest of the teacher's tokens and their ids
     epsilon: float

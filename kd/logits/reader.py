@@ -75,6 +75,8 @@ class LogitReader:
         return TeacherRow(
             id=shard.ids[position],
             token_ids=read("token_ids")[start:stop],
+            token_log_probs=read("token_log_probs")[start:stop],
+            ends=read("ends")[start:stop],
             offsets=offsets - first,
             ids=read("ids")[first:last],
             log_probs=read("log_probs")[first:last],

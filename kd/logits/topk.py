@@ -17,6 +17,8 @@ class TeacherRow:
 
     id: str
     token_ids: Tensor  # [T] int32: the answer itself, in the teacher's tokens
+    token_log_probs: Tensor  # [T] float32: what the teacher gave to these, kept or not
+    ends: Tensor  # [T] int32: byte of the answer's text at which each of them ends
     offsets: Tensor  # [T + 1] int64
     ids: Tensor  # [E] int32: kept tokens, likeliest first
     log_probs: Tensor  # [E] float32
@@ -28,7 +30,13 @@ class TeacherRow:
 
 
 def keep_top_k(
-    row_id: str, token_ids: Tensor, logits: Tensor, *, epsilon: float, cap: int | None
+    row_id: str,
+    token_ids: Tensor,
+    logits: Tensor,
+    *,
+    ends: Tensor,
+    epsilon: float,
+    cap: int | None,
 ) -> TeacherRow:
     """Keep of each distribution the fewest tokens that leave a mass of at most `epsilon`.
 
@@ -40,16 +48,22 @@ def keep_top_k(
         row_id: the row's id.
         token_ids: [T], the answer's tokens.
         logits: [T, V], logits[t] predicts token_ids[t].
+        ends: [T], byte of the answer's text at which each token ends.
+        epsilon: mass that may be dropped.
+        cap: number of tokens that may be kept; None for any.
 
     Raises:
         ArtifactError: shapes do not fit, or a logit is NaN or +inf.
     """
-    if logits.ndim != 2 or len(logits) != len(token_ids):
+    if logits.ndim != 2 or not len(logits) == len(token_ids) == len(ends):
         raise ArtifactError(
             f"row '{row_id}': {len(token_ids)} answer tokens, but logits of shape "
-            f"{tuple(logits.shape)}: pass one row of logits per answer token."
+            f"{tuple(logits.shape)} and {len(ends)} ends: pass one row of logits and one end per "
+            "answer token."
         )
-    log_probs, ids = torch.log_softmax(logits.double(), dim=-1).sort(descending=True, stable=True)
+    unsorted = torch.log_softmax(logits.double(), dim=-1)
+    own = unsorted.gather(-1, token_ids.to(logits.device, torch.int64)[:, None])[:, 0]
+    log_probs, ids = unsorted.sort(descending=True, stable=True)
     if log_probs.isnan().any():
         token = int(log_probs.isnan().any(dim=-1).nonzero()[0])
         raise ArtifactError(
@@ -64,6 +78,8 @@ def keep_top_k(
     return TeacherRow(
         id=row_id,
         token_ids=token_ids.to("cpu", torch.int32),
+        token_log_probs=own.float().cpu(),
+        ends=ends.to("cpu", torch.int32),
         offsets=torch.nn.functional.pad(counts.cumsum(0), (1, 0)).cpu(),
         ids=ids[kept].to("cpu", torch.int32),
         log_probs=log_probs[kept].float().cpu(),

@@ -62,8 +62,10 @@ class LogitWriter:
             self._flush()
             write_index(self._index(), self._folder)
 
-    def add(self, row_id: str, token_ids: Tensor, logits: Tensor) -> None:
+    def add(self, row_id: str, token_ids: Tensor, logits: Tensor, *, ends: Tensor) -> None:
         """Add the answer `token_ids` [T] of row `row_id`; logits[t] [T, V] predicts token t.
+
+        `ends` [T] are the bytes of the answer's text at which its tokens end.
 
         Raises:
             ArtifactError: the id was added before, or shapes or values do not fit.
@@ -77,7 +79,7 @@ class LogitWriter:
             )
         self._ids.add(row_id)
         self._pending.append(
-            keep_top_k(row_id, token_ids, logits, epsilon=self._epsilon, cap=self._cap)
+            keep_top_k(row_id, token_ids, logits, ends=ends, epsilon=self._epsilon, cap=self._cap)
         )
         if sum(len(row.ids) for row in self._pending) >= self._shard_entries:
             self._flush()
@@ -114,6 +116,8 @@ def _pack(rows: list[TeacherRow]) -> dict[str, Tensor]:
         "token_offsets": _offsets(torch.tensor([len(row) for row in rows])),
         "entry_offsets": _offsets(torch.cat([row.offsets.diff() for row in rows])),
         "token_ids": torch.cat([row.token_ids for row in rows]),
+        "token_log_probs": torch.cat([row.token_log_probs for row in rows]),
+        "ends": torch.cat([row.ends for row in rows]),
         "dropped": torch.cat([row.dropped for row in rows]),
         "ids": torch.cat([row.ids for row in rows]),
         "log_probs": torch.cat([row.log_probs for row in rows]),

@@ -15,7 +15,7 @@ from kd.losses.transport_costs import EditDistanceCosts, EmbeddingCosts, rank_co
     same_vocabulary=False,
     truncation="certified",
     formula=r"\min_{P \in U(p, q)} \sum_{r, s} P_{rs} [r \neq s]",
-    source="Boizard et al., arXiv 2402.12030, sec. 3.3; Flamary et al., JMLR 2021 (POT)",
+    source="Boizard et al., arXiv 2402.12030, sec. 3.3; solver: Flamary et al., JMLR 22 (2021)",
 )
 def ot_uniform(
     student: Tensor,
@@ -44,8 +44,8 @@ def ot_uniform(
     truncation="certified",
     formula=r"\min_{P \in U(p, q)} \sum_{i, j} P_{ij} "
     r"\frac{\mathrm{lev}(t_i, s_j)}{\max(|t_i|, |s_j|)}",
-    source="Boizard et al., arXiv 2402.12030, eq. 4; Levenshtein, 1966; "
-    "Flamary et al., JMLR 2021 (POT)",
+    source="Boizard et al., arXiv 2402.12030v3, comparison of transport costs; "
+    "solver: Flamary et al., JMLR 22 (2021)",
 )
 class EditDistanceTransport(nn.Module):
     """Transport cost if moves between tokens cost the edit distance of their texts.
@@ -97,7 +97,8 @@ class EditDistanceTransport(nn.Module):
     same_vocabulary=False,
     truncation="certified",
     formula=r"\min_{P \in U(p, q)} \sum_{i, j} P_{ij} \frac{\|e_i - e_j\|_2}{R_p + R_q}",
-    source="Boizard et al., arXiv 2402.12030, eq. 4; Flamary et al., JMLR 2021 (POT)",
+    source="Boizard et al., arXiv 2402.12030v3, comparison of transport costs; "
+    "solver: Flamary et al., JMLR 22 (2021)",
 )
 class EmbeddingTransport(nn.Module):
     """Transport cost if moves between tokens cost the distance of their embeddings.

@@ -26,7 +26,7 @@ def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Tensor:
 
     Under `spans` both rows are chained (`SpanLogProbs.chained`): the last token's probabilities
     times those of the tokens before it. Their sums P of p and Q of q are then at most 1; they
-    are 1 for single tokens.
+    are 1 for single tokens. Where q is above p at every rank, or below, only |P - Q| is left.
 
     Top-k teacher: with the first K values of p and the sum d of the others,
 

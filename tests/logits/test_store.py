@@ -15,11 +15,15 @@ VOCABULARY = 11
 IDS = ["b", "a", "empty", "c", "ünï/ d"]
 
 
-def example(row_id: str) -> tuple[Tensor, Tensor]:
-    """Answer tokens [T] and logits [T, V] of a row, by its place in IDS."""
+def example(row_id: str) -> dict[str, Tensor]:
+    """Answer tokens [T], their logits [T, V] and ends [T] of a row, by its place in IDS."""
     length = 0 if row_id == "empty" else 2 + IDS.index(row_id)
     torch.manual_seed(IDS.index(row_id))
-    return torch.randint(VOCABULARY, (length,)), 3 * torch.randn(length, VOCABULARY)
+    return {
+        "token_ids": torch.randint(VOCABULARY, (length,)),
+        "logits": 3 * torch.randn(length, VOCABULARY),
+        "ends": torch.randint(5, (length,)).cumsum(0),
+    }
 
 
 def write(folder: Path, ids: list[str] = IDS, shard_entries: int = 20) -> Path:
@@ -27,7 +31,7 @@ def write(folder: Path, ids: list[str] = IDS, shard_entries: int = 20) -> Path:
         folder, vocabulary=VOCABULARY, epsilon=0.05, cap=6, shard_entries=shard_entries
     ) as writer:
         for row_id in ids:
-            writer.add(row_id, *example(row_id))
+            writer.add(row_id, **example(row_id))
     return folder
 
 
@@ -42,7 +46,7 @@ def test_rows_come_back_as_they_were_kept(tmp_path: Path, shard_entries: int) ->
     assert "a" in reader and "z" not in reader
     for row_id in reversed(IDS):
         row = reader[row_id]
-        expected = keep_top_k(row_id, *example(row_id), epsilon=0.05, cap=6)
+        expected = keep_top_k(row_id, **example(row_id), epsilon=0.05, cap=6)
         for field, value in vars(expected).items():
             read = getattr(row, field)
             assert torch.equal(read, value) if isinstance(value, Tensor) else read == value
@@ -62,7 +66,7 @@ def test_an_interrupted_store_never_reads_as_complete(tmp_path: Path) -> None:
         pytest.raises(KeyboardInterrupt),
         LogitWriter(folder, vocabulary=VOCABULARY, epsilon=0.05, shard_entries=1) as writer,
     ):
-        writer.add("a", *example("a"))
+        writer.add("a", **example("a"))
         raise KeyboardInterrupt
     with pytest.raises(ArtifactError, match=r"index.json is missing"):
         LogitReader(folder)
@@ -108,7 +112,7 @@ def test_a_damaged_header_is_refused_naming_shard_and_row(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema_version": 2},
+        {"schema_version": 1},
         {"vocabulary": "eleven"},
         {"unknown": 1},
         {"shards": None},
@@ -128,8 +132,8 @@ def test_unknown_rows_and_bad_rows_are_refused_by_id(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no row 'z' among 5"):
         LogitReader(write(tmp_path / "store"))["z"]
     with LogitWriter(tmp_path / "other", vocabulary=VOCABULARY, epsilon=0.0) as writer:
-        writer.add("a", *example("a"))
+        writer.add("a", **example("a"))
         with pytest.raises(ArtifactError, match="'a' was already added"):
-            writer.add("a", *example("a"))
+            writer.add("a", **example("a"))
         with pytest.raises(ArtifactError, match=r"'b'.*5 tokens in a store for 11"):
-            writer.add("b", torch.zeros(2), torch.zeros(2, 5))
+            writer.add("b", torch.zeros(2), torch.zeros(2, 5), ends=torch.zeros(2))

@@ -11,7 +11,15 @@ from kd.logits import TeacherRow, collate, keep_top_k
 
 
 def keep(logits: Tensor, epsilon: float = 0.0, cap: int | None = None) -> TeacherRow:
-    return keep_top_k("row", torch.zeros(len(logits)), logits, epsilon=epsilon, cap=cap)
+    count = len(logits)
+    return keep_top_k(
+        "row",
+        torch.arange(count) % logits.shape[-1],
+        logits,
+        ends=torch.arange(count) + 3,
+        epsilon=epsilon,
+        cap=cap,
+    )
 
 
 Logits = st.lists(
@@ -71,8 +79,20 @@ def test_bad_logits_are_refused_by_row_and_token() -> None:
             keep(torch.tensor([[0.0, 1.0], [0.0, bad]]))
     with pytest.raises(ArtifactError, match="answer token 0"):
         keep(torch.full((1, 3), -torch.inf))
-    with pytest.raises(ArtifactError, match="2 answer tokens"):
-        keep_top_k("row", torch.zeros(2), torch.zeros(3, 4), epsilon=0.0, cap=None)
+    two, three = torch.zeros(2), torch.zeros(3)
+    for tokens, ends in ((two, three), (three, two)):
+        with pytest.raises(ArtifactError, match=f"{len(tokens)} answer tokens.*{len(ends)} ends"):
+            keep_top_k("row", tokens, torch.zeros(3, 4), ends=ends, epsilon=0.0, cap=None)
+
+
+def test_the_answers_own_token_is_known_exactly_whether_it_is_kept_or_not() -> None:
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(5, 9, dtype=torch.float64)
+    row = keep(logits, cap=1)
+    own = logits.log_softmax(-1)[range(5), range(5)]
+    assert (row.ids != torch.arange(5)).any()
+    torch.testing.assert_close(row.token_log_probs.double(), own, rtol=1e-6, atol=0)
+    assert row.ends.tolist() == [3, 4, 5, 6, 7]
 
 
 def test_collate_pads_tokens_and_entries() -> None:
@@ -85,6 +105,10 @@ def test_collate_pads_tokens_and_entries() -> None:
     mass = batch.log_probs.exp().sum(-1) + batch.dropped
     torch.testing.assert_close(mass, torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
     assert batch.ids[1, 0].tolist() == [0, 1, 2] and batch.log_probs[1, 1].max() == -torch.inf
+    assert batch.own_tokens().tolist() == [0, 1, 0]
+    assert batch.ends is not None and batch.ends.tolist() == [3, 4, 3]
+    own = torch.cat([first.token_log_probs, second.token_log_probs])
+    assert torch.equal(batch.own_log_probs(torch.arange(3), 1.0), own)
 
 
 def test_rows_of_two_teachers_form_no_batch() -> None:

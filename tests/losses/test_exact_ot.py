@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import ot
 import pytest
@@ -115,25 +116,42 @@ def test_unlike_uld_it_knows_which_token_is_which() -> None:
     assert (loss(swapped, student) > 0.01).all() and (uld(swapped, student) < 1e-12).all()
 
 
-def losses() -> dict[str, Loss]:
-    torch.manual_seed(1)
-    embeddings = torch.randn(6, 3).double()
+def losses(support: int = 0) -> dict[str, Loss]:
+    """All three, for one vocabulary of six tokens."""
+    own = torch.randn(6, 3, generator=torch.Generator().manual_seed(1)).double()
     return {
-        "uniform": ot_uniform,
-        "edit distance": EditDistanceTransport(Vocabularies(STUDENT, STUDENT)),
-        "embedding": EmbeddingTransport(Embeddings(embeddings, embeddings)),
+        "uniform": partial(ot_uniform, support=support),
+        "edit distance": EditDistanceTransport(Vocabularies(STUDENT, STUDENT), support=support),
+        "embedding": EmbeddingTransport(Embeddings(own, own), support=support),
     }
 
 
 @pytest.mark.parametrize("name", losses())
-def test_identical_models_give_zero_with_a_zero_gradient(name: str) -> None:
+@pytest.mark.parametrize("support", [0, 2])
+@pytest.mark.parametrize("shift", [0.0, 0.37])
+def test_identical_models_give_zero_with_a_zero_gradient(
+    name: str, support: int, shift: float
+) -> None:
+    """Even where both sides differ by rounding, as after a shift."""
     torch.manual_seed(0)
-    teacher = torch.randn(4, 6)
-    student = teacher.clone().requires_grad_()
-    value = losses()[name](student, teacher)
+    teacher = torch.randn(40, 6).double()
+    student = (teacher + shift).requires_grad_()
+    value = losses(support)[name](student, teacher)
     value.sum().backward()
-    assert torch.equal(value, torch.zeros(4))
-    assert torch.equal(student.grad, torch.zeros(4, 6))
+    torch.testing.assert_close(value, torch.zeros(40).double(), rtol=0, atol=1e-14)
+    assert torch.equal(student.grad, torch.zeros(40, 6).double())
+
+
+def test_distributions_over_texts_that_agree_give_zero_with_a_zero_gradient() -> None:
+    """However each side spreads a text's probability over the tokens that have it."""
+    teacher = torch.tensor([[0.3, 0.2, 0.1, 0.3, 0.1]], dtype=torch.float64).log()
+    student = torch.tensor([[0.1, 0.4, 0.3, 0.1, 0.1]], dtype=torch.float64).log()
+    texts = ["a", "a", "by", "by", "c"]
+    student.requires_grad_()
+    value = EditDistanceTransport(Vocabularies(texts, texts))(student, teacher)
+    value.sum().backward()
+    assert value.item() == pytest.approx(0.0, abs=1e-14)
+    assert torch.equal(student.grad, torch.zeros(1, 5).double())
 
 
 @pytest.mark.parametrize("name", losses())
@@ -143,7 +161,7 @@ def test_values_stay_between_zero_and_one_where_sides_disagree_entirely(
 ) -> None:
     student = torch.tensor([[200.0, 0, 0, 0, 0, 0]], requires_grad=True)
     teacher = torch.tensor([[0.0, 0, 0, 0, 200.0, 0]])
-    value = losses()[name](student, teacher)
+    value = losses(support)[name](student, teacher)
     value.sum().backward()
     assert 0 <= value.item() <= 1 and student.grad.isfinite().all()
 
@@ -178,6 +196,17 @@ def test_the_bound_on_a_truncated_teacher_is_never_violated(
         Solver(support, solver, 0.1).transport(student, given, costs) for given in (teacher, stored)
     )
     assert (whole - truncated).abs().item() <= stored.dropped.item() / 2 + 1e-6
+
+
+@pytest.mark.parametrize("support", [1, 2, 3])
+def test_what_was_stored_beyond_the_support_belongs_to_the_rest(support: int) -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 5).double(), torch.randn(2, 6).double()
+    costs = between(torch.rand(6, 5).double())
+    whole, truncated = (
+        exact(support).transport(student, given, costs) for given in (teacher, top_k(teacher, 4))
+    )
+    torch.testing.assert_close(truncated, whole)
 
 
 @pytest.mark.parametrize("cost", [0.0, 1.0])
@@ -265,8 +294,8 @@ def test_edit_distances_are_shares_of_the_longer_text() -> None:
 
 def test_columns_beyond_a_vocabulary_have_no_text_and_no_embedding() -> None:
     ids = torch.tensor([[0, 9]])
-    texts = EditDistanceCosts(Vocabularies(STUDENT, TEACHER))(ids, ids)
-    torch.testing.assert_close(texts, torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]).double())
+    texts = EditDistanceCosts(Vocabularies(student=["a"], teacher=[""]))(ids, ids)
+    torch.testing.assert_close(texts, torch.tensor([[[1.0, 1.0], [1.0, 0.0]]]).double())
     places = EmbeddingCosts(Embeddings(torch.ones(2, 1), torch.tensor([[0.0], [4.0]])))(ids, ids)
     torch.testing.assert_close(places, torch.tensor([[[1 / 3, 2 / 3], [1 / 3, 0.0]]]))
 
@@ -283,6 +312,14 @@ def test_embedding_costs_know_neither_scale_nor_origin(
     moved = Embeddings(scale * student + shift, scale * teacher + shift)
     torch.testing.assert_close(EmbeddingCosts(moved)(*ids), costs)
     assert (costs >= 0).all() and (costs <= 1).all()
+
+
+def test_equal_embeddings_cost_nothing_at_all() -> None:
+    torch.manual_seed(0)
+    rows = 100 + torch.randn(60, 16)
+    ids = torch.arange(60)[None]
+    costs = EmbeddingCosts(Embeddings(rows, rows))(ids, ids)
+    assert torch.equal(costs[0].diagonal(), torch.zeros(60))
 
 
 def test_embeddings_all_in_one_place_cost_nothing() -> None:

@@ -17,7 +17,7 @@ from kd.losses.kl import forward_kl
 from kd.losses.multi_level_ot import matched_columns
 from kd.losses.multi_level_ot_releases import _probabilities
 from kd.losses.sequence_transport import transport_shares
-from tests.losses.batches import Batch, cross_tokenizer, labels, stored, uld
+from tests.losses.batches import IGNORED, Batch, cross_tokenizer, labels, stored, uld
 
 NAME = "multi_level_ot"
 ABSOLUTE = {"log_weight": 0.0, "sinkhorn_weight": 0.0}
@@ -78,6 +78,20 @@ def test_no_pairing_of_columns_has_less_to_move(
     for side, columns in zip(sides, (log_q, log_p), strict=True):
         leading = side.exp().sum(0).sort(descending=True).values[:kept]
         torch.testing.assert_close(columns.exp().sum(0).sort(descending=True).values, leading)
+
+
+def test_squares_decide_between_equal_sums_only() -> None:
+    """Here the least sum of squares belongs to a pairing with more to move."""
+    torch.manual_seed(5)
+    sides = [(2 * torch.randn(3, 5)).double().exp() for _ in range(2)]
+    sides = [side / side.sum(-1, keepdim=True) for side in sides]
+    log_q, log_p = matched_columns(*(side.log() for side in sides), top_k=4)
+    p, q = log_p.exp(), log_q.exp()
+    orders = [list(order) for order in permutations(range(4))]
+    sums = torch.stack([(p - q[:, order]).abs().sum() for order in orders])
+    squares = torch.stack([(p - q[:, order]).square().sum() for order in orders])
+    assert sums[squares.argmin()] > sums.min() + 1e-3
+    torch.testing.assert_close(sums[0], sums.min(), rtol=1e-5, atol=0)
 
 
 def test_a_permuted_vocabulary_gives_zero_with_a_zero_gradient_but_for_sinkhorn() -> None:
@@ -150,9 +164,9 @@ def test_the_sinkhorn_distance_is_that_of_a_solver(rows: int, seed: int) -> None
 def test_costs_of_rows_stand_beside_the_students() -> None:
     """Two rows that fit and one that does not: what it costs is mostly its own."""
     teacher = torch.eye(3).double()
-    student = torch.stack([teacher[1], teacher[0], torch.full((3,), 1 / 3)]).double()
+    student = torch.stack([torch.full((3,), 1 / 3).double(), teacher[0], teacher[1]])
     shares = transport_shares(teacher, student, iterations=20)
-    assert shares[2] > 100 * shares[:2].max()
+    assert shares[0] > 100 * shares[1:].max()
 
 
 # --- the code -------------------------------------------------------------------------------
@@ -165,6 +179,32 @@ def test_the_gradient_of_a_release_is_right(variant: str) -> None:
     assert torch.autograd.gradcheck(
         lambda z: replace(batch, student_logits=z).loss(NAME, variant=variant), logits
     )
+
+
+def test_the_sinkhorn_term_of_a_release_by_hand() -> None:
+    batch = one_sequence(3, 6, 6)
+    q, p = (
+        (side / (side.std(-1, keepdim=True) + 1e-4)).softmax(-1).sort(descending=True).values
+        for side in answer(batch)
+    )
+    costs = torch.cdist((p / 2).softmax(-1), (q / 2).softmax(-1), p=1)
+    plan = (-costs / 0.1).exp()
+    for _ in range(10):
+        plan = plan / plan.sum(1, keepdim=True)
+        plan = plan / plan.sum(0, keepdim=True)
+    with_it, without = (
+        batch.loss(NAME, variant="pre202602", sinkhorn_weight=weight) for weight in (1000.0, 0.0)
+    )
+    torch.testing.assert_close(with_it - without, (plan * costs).sum(), rtol=1e-12, atol=0)
+
+
+def test_a_sequence_without_pairs_counts_in_no_mean_of_a_release() -> None:
+    batch = cross_tokenizer()
+    target = batch.student_labels.clone()
+    target[1] = IGNORED
+    masked = replace(batch, student_labels=target)
+    kept = {"variant": "pre202602", **ABSOLUTE}
+    torch.testing.assert_close(masked.loss(NAME, **kept), batch.sequence(0).loss(NAME, **kept))
 
 
 @pytest.mark.parametrize("variant", RELEASES)
@@ -230,6 +270,13 @@ def test_standardised_logits_have_a_gradient_even_where_they_are_all_equal() -> 
     torch.testing.assert_close(probs[0], torch.full((3,), 1 / 3))
     probs[:, 0].sum().backward()
     assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("variant", ["paper", *RELEASES])
+def test_a_model_that_has_diverged_gives_nan(variant: str) -> None:
+    batch = cross_tokenizer()
+    diverged = replace(batch, student_logits=torch.full_like(batch.student_logits, torch.nan))
+    assert diverged.loss(NAME, variant=variant).isnan()
 
 
 # --- both -----------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from kd.experiment.schema import Generation, Logits
 from kd.experiment.stages import AnswerSpec, ExtractSpec
 from kd.logits import LogitReader
 from kd.models.architectures import Vocabulary, build_model
-from kd.models.encoding import encode_answer, encode_prompt
+from kd.models.encoding import encode_prompt
 from kd.models.loading import load_model
+from kd.models.offsets import encode_answer_with_ends
 from kd.models.tokenizers import train_tokenizer
 from kd.provenance.manifest import StageRecord, read_manifest
 from kd.teacher import extraction
@@ -81,7 +82,8 @@ def test_each_stored_distribution_predicts_its_answer_token(made, monkeypatch):
         stores.append(LogitReader(out))
     for found in answers:
         prompt = encode_prompt(tokenizer, found.prompt, model.config.is_encoder_decoder)
-        target = encode_answer(tokenizer, found.answer)
+        target, ends = encode_answer_with_ends(tokenizer, found.answer)
+        assert all(store[found.id].ends.tolist() == ends for store in stores)
         for position, token in enumerate(target):
             with torch.inference_mode():
                 expected = next_token(model, prompt, target[:position]).log_softmax(-1)
@@ -90,6 +92,8 @@ def test_each_stored_distribution_predicts_its_answer_token(made, monkeypatch):
                 assert int(row.token_ids[position]) == token
                 dense = dense_row(row, position, model.config.vocab_size)
                 assert torch.allclose(dense, expected, atol=2e-5), (found.id, position)
+                own = row.token_log_probs[position]
+                assert torch.allclose(own, expected[token], atol=2e-5), (found.id, position)
 
 
 def next_token(model, prompt, given):

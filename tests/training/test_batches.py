@@ -7,8 +7,11 @@ import torch
 
 from kd.errors import DataError
 from kd.experiment.methods import Method
+from kd.logits import LogitReader, LogitWriter
 from kd.losses import distillation_loss
-from kd.training.batches import IGNORED, batch_indices, epoch_order, steps_per_epoch
+from kd.losses.ot import sorted_l1
+from kd.models.offsets import encode_answer_with_ends
+from kd.training.batches import IGNORED, Collator, batch_indices, epoch_order, steps_per_epoch
 from kd.training.examples import build_examples, subset
 
 
@@ -53,6 +56,48 @@ def test_teacher_rows_follow_their_students(setup, store):
         assert int(teacher.lengths[row]) == len(expected.token_ids)
         kept = teacher.log_probs[row, 0]
         assert torch.isclose(kept.exp().sum(), torch.tensor(1.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_ends_stand_where_the_labels_do(setup, tokenizer, architecture):
+    made = setup(architecture)
+    examples = made.material.train[:3]
+    batch = made.material.collate(examples)
+    for row, example in enumerate(examples):
+        ids, ends = encode_answer_with_ends(tokenizer, example.answer)
+        assert example.target == [*ids, tokenizer.eos_token_id]
+        scored = batch.labels[row] != IGNORED
+        # EOS adds no text.
+        assert batch.ends[row][scored].tolist() == [*ends, len(f" {example.answer}")]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_text_is_compared_across_tokenizers_from_store_to_objective(
+    setup, tokenizer, answers, tmp_path, architecture
+):
+    """A teacher that reads single bytes: every token of the student is a span of theirs."""
+    with LogitWriter(tmp_path / "store", vocabulary=256, epsilon=0.0) as writer:
+        for answer in answers:
+            ids = torch.tensor(list(f" {answer.answer}".encode()))
+            logits = torch.randn(len(ids), 256, generator=torch.Generator().manual_seed(1))
+            writer.add(answer.id, ids, logits, ends=torch.arange(len(ids)) + 1)
+    made = setup(architecture, Method(loss="uld", alignment="spans", ce_weight=0.0))
+    bytewise = LogitReader(tmp_path / "store")
+    collate = Collator(tokenizer.pad_token_id, encoder_decoder=architecture == "t5", store=bytewise)
+    examples = made.material.train[:2]
+    batch = collate(examples)
+    value = made.objective(made.model, batch).distillation
+    logits, teacher = made.model(**batch.inputs).logits, batch.teacher
+    expected = []
+    for b, example in enumerate(examples):
+        (labels,) = (batch.labels[b] != IGNORED).nonzero(as_tuple=True)
+        starts = [0, *example.ends[:-2]]
+        for label, start, end in zip(labels[:-1], starts, example.ends[:-1], strict=True):
+            own = logits[b, label - int(architecture != "t5")].softmax(-1)
+            before = teacher.token_log_probs[b, start : end - 1].sum()
+            other = (before + teacher.log_probs[b, end - 1]).exp()
+            expected.append(sorted_l1(own[None], other[None]))
+    assert value.item() == pytest.approx(torch.cat(expected).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "t5"])
