@@ -66,12 +66,13 @@ def truncation_finding(method: Method, loss: LossInfo, truncated: bool) -> str |
             "has a temperature other than 1, but the stored logits are truncated, so their tail "
             "cannot be tempered. Set 'logits: {epsilon: 0.0}'."
         )
-    if loss.truncation == "dense":
+    if loss.truncation_under(method.options) == "dense":
         others = [
             info.name for info in available_losses().values() if info.truncation == "certified"
         ]
         return (
-            f"needs the teacher's whole distributions, but the stored logits are truncated. Set "
-            f"'logits: {{epsilon: 0.0}}', or use one of: {', '.join(others)}."
+            f"needs the teacher's whole distributions for '{loss.name}' with these options, but "
+            "the stored logits are truncated. Set 'logits: {epsilon: 0.0}', or use one of: "
+            f"{', '.join(others)}."
         )
     return None

@@ -7,7 +7,7 @@ that a training stage depends on is the code of its own loss and no other.
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,13 @@ class LossInfo:
     description: str  # the docstring
     aliases: tuple[str, ...] = ()
     alignments: tuple[str, ...] = ("truncate",)  # those under which it is defined
+    dense_when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def truncation_under(self, options: Mapping[str, Any]) -> str:
+        """What becomes of the value under a top-k teacher, with the given options."""
+        chosen = {**self.options, **options}
+        dense = any(chosen[name] in values for name, values in self.dense_when.items())
+        return "dense" if dense else self.truncation
 
     @property
     def summary(self) -> str:

@@ -45,7 +45,7 @@ loss is not defined, and refused, unless nothing was dropped.
 """
 
 
-def loss(
+def loss(  # noqa: PLR0913 - one keyword for each thing that is declared
     name: str,
     *,
     family: str,
@@ -55,6 +55,7 @@ def loss(
     source: str,
     aliases: tuple[str, ...] = (),
     alignments: tuple[str, ...] = ("truncate",),
+    dense_when: dict[str, tuple[object, ...]] | None = None,
 ) -> Callable[[Declared], Declared]:
     """Declare a loss. The function or class itself stays as it is.
 
@@ -68,9 +69,10 @@ def loss(
         aliases: other names by which experiments may call it.
         alignments: those of `kd.alignment.ALIGNMENTS` under which it is defined, the default
             first.
+        dense_when: values of options with which `truncation` is 'dense', whatever it is else.
     """
     # Read by kd.losses.catalogue.
-    del name, family, same_vocabulary, truncation, formula, source, aliases, alignments
+    del name, family, same_vocabulary, truncation, formula, source, aliases, alignments, dense_when
 
     def unchanged(declared: Declared) -> Declared:
         return declared

@@ -76,7 +76,7 @@ def _entry(info: LossInfo) -> str:
     facts = [
         f"- vocabularies: {'one, shared' if info.same_vocabulary else 'any'}",
         f"- alignments: {', '.join(info.alignments)}",
-        f"- from a top-k teacher: {_truncation(info)}",
+        f"- from a top-k teacher: {_truncation(info)}{_exceptions(info)}",
         *(f"- needs `{need}`: {BATCH[need].description}" for need in info.needs),
         *(f"- needs once `{need}`: {SETUP[need].description}" for need in info.setup),
         f"- options: {options or 'none'}",
@@ -96,3 +96,10 @@ def _entry(info: LossInfo) -> str:
 
 def _truncation(info: LossInfo) -> str:
     return info.truncation.replace("_", " ")
+
+
+def _exceptions(info: LossInfo) -> str:
+    return "".join(
+        f"; dense with `{option}` {' or '.join(map(repr, values))}"
+        for option, values in info.dense_when.items()
+    )

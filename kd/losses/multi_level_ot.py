@@ -31,6 +31,7 @@ TIE_BREAK = 1e-6  # of squared differences, which are no larger than absolute on
     r"{\tilde q_{\pi(i)}} + \gamma \sum_j P_{jt} C_{jt}",
     source="Cui et al., arXiv 2412.14528 (AAAI 2025), eq. 10 to 21",
     aliases=("multi-ot",),
+    dense_when={"variant": ("head", "pre202602")},
 )
 def multi_level_ot(
     answers: AnswerRows,
@@ -61,7 +62,8 @@ def multi_level_ot(
       normalisations of rows and columns. A row's value is its column's share of <P, C> (eq.
       17 to 20), so that the sum over rows is the paper's.
 
-    The paper's overall weight alpha is the method's weight. A row's value is at least 0. The
+    Logits are not standardised: only the code does that. The paper's overall weight alpha is
+    the method's weight. A row's value is at least 0. The
     first two terms are 0 for identical models; the third is not, because entropy spreads P
     over rows that differ (`sinkhorn_weight: 0` leaves it out). Where a token's rank crosses
     `top_k` the value jumps by what the token weighs. T^2 costs of a sequence are held at once.
@@ -69,7 +71,7 @@ def multi_level_ot(
     What the authors' code computes are the variants `head` (commit 712cfb4, since February
     2026) and `pre202602` (d8d298f). Logits are divided by their standard deviation over the
     vocabulary plus 0.0001, then by the `standardised_..._temperature` (dividing them before
-    changes nothing), then softmax is taken. `head` ranks columns by their sum over *all* rows
+    has next to no effect), then softmax is taken. `head` ranks columns by their sum over *all* rows
     of the batch; `pre202602` sorts every row. Equal ranks are paired. Rows missing in shorter
     answers are rows of zeros in all but the first term. The second term is the cross-entropy
     of the *teacher* against the *student* as the target, both after a second softmax over

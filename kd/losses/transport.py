@@ -44,7 +44,7 @@ REST = 0.5  # cost between a token and the other side's rest
 ENTRIES = 2**18  # of the costs that are held at once
 PIVOTS = 10**8  # the network simplex ends long before
 ITERATIONS = 1000  # of Sinkhorn's algorithm, at most
-TOLERANCE = 1e-9  # of its plan's row sums
+TOLERANCE = 1e-7  # of its plan's row sums
 
 
 @dataclass(frozen=True)

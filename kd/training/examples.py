@@ -85,9 +85,7 @@ def build_examples(
     return found
 
 
-def encode_target(
-    tokenizer: PreTrainedTokenizerBase, answer: str
-) -> tuple[list[int], list[int]]:
+def encode_target(tokenizer: PreTrainedTokenizerBase, answer: str) -> tuple[list[int], list[int]]:
     """The answer's tokens and EOS, and the byte of its text at which each of them ends."""
     ids, ends = encode_answer_with_ends(tokenizer, answer)
     return [*ids, tokenizer.eos_token_id], [*ends, max(ends, default=0)]
