@@ -24,6 +24,7 @@ HEAD_RULES = ("prefix", "crossing")
     ),
     source="Wu et al., arXiv 2404.02657, section 4 (AKL)",
     aliases=("akl",),
+    choices={"head_rule": ("prefix", "crossing")},
 )
 def adaptive_kl(
     student: Tensor, teacher: Teacher, *, head_mass: float = 0.5, head_rule: str = "prefix"

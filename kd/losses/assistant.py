@@ -1,6 +1,5 @@
 """Losses against an assistant, a distribution between student and teacher that learns."""
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -8,10 +7,10 @@ from torch import Tensor
 
 from kd.losses.alpha_beta import alpha_beta_divergence
 from kd.losses.declaration import loss
-from kd.losses.jensen_shannon import against_mixture
+from kd.losses.generators import GENERATORS
 from kd.losses.mixtures import log_power_mean
 from kd.losses.options import require_known, require_share
-from kd.losses.probabilities import common_log_probs, expectation
+from kd.losses.probabilities import common_log_probs
 from kd.losses.teacher import Teacher
 
 ORDERS = ("pr", "qr", "rp", "rq")
@@ -28,6 +27,20 @@ ORDERS = ("pr", "qr", "rp", "rq")
         r" \quad e = \frac{1 - \alpha}{2}"
     ),
     source="Shin et al., arXiv 2510.15982",
+    choices={
+        "divergence": (
+            "kl",
+            "reverse_kl",
+            "jeffreys",
+            "chi2",
+            "reverse_chi2",
+            "hellinger",
+            "jensen_shannon",
+            "total_variation",
+            "alpha_beta",
+        ),
+        "order": ("pr", "qr", "rp", "rq"),
+    },
 )
 def amid(
     student: Tensor,
@@ -63,7 +76,7 @@ def amid(
         teacher: logits [N, V], or top-k.
         alpha: kind of mean, any real number.
         teacher_weight: weight of the teacher in it, from 0 to 1.
-        divergence: `kl`, `jensen_shannon`, `total_variation` or `alpha_beta`.
+        divergence: `alpha_beta`, or a generator of `f_divergence`: `kl`, `hellinger`, ….
         order: `pr`, `qr`, `rp` or `rq`.
         ab_alpha: alpha of `alpha_beta`.
         ab_beta: beta of `alpha_beta`.
@@ -73,12 +86,8 @@ def amid(
     """
     require_share("teacher_weight", teacher_weight)
     require_known("order", order, ORDERS)
-    divergences: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "kl": _kl,
-        "jensen_shannon": _jensen_shannon,
-        "total_variation": _total_variation,
-        "alpha_beta": partial(alpha_beta_divergence, alpha=ab_alpha, beta=ab_beta),
-    }
+    divergences = {name: generator.divergence for name, generator in GENERATORS.items()}
+    divergences["alpha_beta"] = partial(alpha_beta_divergence, alpha=ab_alpha, beta=ab_beta)
     require_known("divergence", divergence, divergences)
     log_q, log_p = common_log_probs(student, teacher)
     sides = {"p": log_p, "q": log_q, "r": alpha_mixture(log_p, log_q, alpha, teacher_weight)}
@@ -89,16 +98,3 @@ def alpha_mixture(log_p: Tensor, log_q: Tensor, alpha: float, weight: float) -> 
     """Log-probabilities [N, M] of the alpha-mixture with weight `weight` of p."""
     mean = log_power_mean(log_p, log_q, weight, exponent=(1 - alpha) / 2)
     return torch.log_softmax(mean, dim=-1)
-
-
-def _kl(log_x: Tensor, log_y: Tensor) -> Tensor:
-    return expectation(log_x, log_x - log_y)
-
-
-def _jensen_shannon(log_x: Tensor, log_y: Tensor) -> Tensor:
-    of_x, of_y = against_mixture(log_x, log_y, 0.5)
-    return (of_x + of_y) / 2
-
-
-def _total_variation(log_x: Tensor, log_y: Tensor) -> Tensor:
-    return (log_x.exp() - log_y.exp()).abs().sum(dim=-1) / 2

@@ -20,6 +20,7 @@ METRICS = ("mse", "kl")
     formula=r"\frac{1}{n} \sum_{j \le n} (A^q_{ij} - A^p_{ij})^2",
     source="Zagoruyko and Komodakis, arXiv 1612.03928; Jiao et al., arXiv 1909.10351, eq. 7",
     alignments=("truncate", "spans", "chunks"),
+    choices={"metric": ("mse", "kl")},
 )
 def attention_transfer(
     features: AlignedFeatures,

@@ -36,6 +36,7 @@ class LossInfo:
     description: str  # the docstring
     aliases: tuple[str, ...] = ()
     alignments: tuple[str, ...] = ("truncate",)  # those under which it is defined
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of options
     dense_when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def truncation_under(self, options: Mapping[str, Any]) -> str:
@@ -77,10 +78,11 @@ class LossInfo:
             )
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Refuse options that the loss does not have or whose type differs from the default's.
+        """Refuse options that the loss does not have, and values that they cannot take.
 
         Raises:
-            LossError: an unknown option or a value of another type.
+            LossError: an unknown option, a value of another type than the default, or none of its
+                choices.
         """
         for key, value in options.items():
             if key not in self.options:
@@ -92,6 +94,9 @@ class LossInfo:
                     f"loss '{self.name}': option '{key}' is {value!r}, "
                     f"but must be of the type of its default, {self.options[key]!r}."
                 )
+            if value not in self.choices.get(key, (value,)):
+                hint = nearest(str(value), self.choices[key])
+                raise LossError(f"loss '{self.name}': option '{key}' is {value!r}. {hint}")
 
 
 def available_losses() -> dict[str, LossInfo]:

@@ -55,6 +55,7 @@ def loss(  # noqa: PLR0913 - one keyword for each thing that is declared
     source: str,
     aliases: tuple[str, ...] = (),
     alignments: tuple[str, ...] = ("truncate",),
+    choices: dict[str, tuple[str, ...]] | None = None,
     dense_when: dict[str, tuple[object, ...]] | None = None,
 ) -> Callable[[Declared], Declared]:
     """Declare a loss. The function or class itself stays as it is.
@@ -69,10 +70,12 @@ def loss(  # noqa: PLR0913 - one keyword for each thing that is declared
         aliases: other names by which experiments may call it.
         alignments: those of `kd.alignment.ALIGNMENTS` under which it is defined, the default
             first.
+        choices: the values that an option knows, where they can be listed.
         dense_when: values of options with which `truncation` is 'dense', whatever it is else.
     """
     # Read by kd.losses.catalogue.
-    del name, family, same_vocabulary, truncation, formula, source, aliases, alignments, dense_when
+    del name, family, same_vocabulary, truncation, formula, source
+    del aliases, alignments, choices, dense_when
 
     def unchanged(declared: Declared) -> Declared:
         return declared

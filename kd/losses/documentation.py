@@ -80,6 +80,7 @@ def _entry(info: LossInfo) -> str:
         *(f"- needs `{need}`: {BATCH[need].description}" for need in info.needs),
         *(f"- needs once `{need}`: {SETUP[need].description}" for need in info.setup),
         f"- options: {options or 'none'}",
+        *(f"- `{name}` is one of {', '.join(values)}" for name, values in info.choices.items()),
         *([f"- also called: {', '.join(info.aliases)}"] if info.aliases else []),
         f"- source: {info.source}",
     ]

@@ -24,6 +24,7 @@ DIVERGENCES = ("forward_kl", "reverse_kl")
     formula=r"-\ln \tilde p_y + 1[\arg\max \tilde p = y] D(\tilde p, q) + KL(p \| \tilde q)",
     source="Zhang et al., arXiv 2504.11426 (exact token alignment)",
     alignments=("chunks", "truncate"),
+    choices={"divergence": ("forward_kl", "reverse_kl")},
 )
 class DualSpace(nn.Module):
     r"""Distillation in both models' output spaces, at tokens that both sides cut alike.
@@ -102,6 +103,7 @@ class DualSpace(nn.Module):
     source="Zhang et al., arXiv 2406.17328, sec. 3 (cross-model attention)",
     aliases=("dual_space_cma",),
     alignments=("student",),
+    choices={"divergence": ("forward_kl", "reverse_kl")},
 )
 class DualSpaceAttention(nn.Module):
     r"""Distillation in both models' output spaces, with learned alignment of all answer tokens.

@@ -16,6 +16,7 @@ from kd.losses.transport_costs import EditDistanceCosts, EmbeddingCosts, rank_co
     truncation="certified",
     formula=r"\min_{P \in U(p, q)} \sum_{r, s} P_{rs} [r \neq s]",
     source="Boizard et al., arXiv 2402.12030, sec. 3.3; solver: Flamary et al., JMLR 22 (2021)",
+    choices={"solver": ("exact", "sinkhorn")},
 )
 def ot_uniform(
     student: Tensor,
@@ -46,6 +47,7 @@ def ot_uniform(
     r"\frac{\mathrm{lev}(t_i, s_j)}{\max(|t_i|, |s_j|)}",
     source="Boizard et al., arXiv 2402.12030v3, comparison of transport costs; "
     "solver: Flamary et al., JMLR 22 (2021)",
+    choices={"solver": ("exact", "sinkhorn")},
 )
 class EditDistanceTransport(nn.Module):
     """Transport cost if moves between tokens cost the edit distance of their texts.
@@ -101,6 +103,7 @@ class EditDistanceTransport(nn.Module):
     formula=r"\min_{P \in U(p, q)} \sum_{i, j} P_{ij} \frac{\|e_i - e_j\|_2}{R_p + R_q}",
     source="Boizard et al., arXiv 2402.12030v3, comparison of transport costs; "
     "solver: Flamary et al., JMLR 22 (2021)",
+    choices={"solver": ("exact", "sinkhorn")},
 )
 class EmbeddingTransport(nn.Module):
     """Transport cost if moves between tokens cost the distance of their embeddings.

@@ -16,6 +16,18 @@ from kd.losses.teacher import Teacher
     truncation="lower_bound",
     formula=r"\sum_v q_v f\!\left(\frac{p_v}{q_v}\right)",
     source="Csiszár, 1967; for distillation Wen et al., arXiv 2307.15190 (f-DISTILL)",
+    choices={
+        "generator": (
+            "kl",
+            "reverse_kl",
+            "jeffreys",
+            "chi2",
+            "reverse_chi2",
+            "hellinger",
+            "jensen_shannon",
+            "total_variation",
+        )
+    },
 )
 def f_divergence(student: Tensor, teacher: Teacher, *, generator: str = "hellinger") -> Tensor:
     """The f-divergence D_f(p || q) of teacher p and student q, for one of eight generators f.

@@ -21,6 +21,7 @@ METRICS = ("cosine", "mse")
     formula=r"1 - \cos(W h^q, h^p)",
     source="Jiao et al., arXiv 1909.10351, eq. 8 (mse); Sanh et al., arXiv 1910.01108 (cosine)",
     alignments=("truncate", "spans", "chunks"),
+    choices={"metric": ("cosine", "mse")},
 )
 class HiddenState(nn.Module):
     """Distance of hidden states at paired positions, after a learned projection of the student's.

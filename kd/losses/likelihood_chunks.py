@@ -26,6 +26,18 @@ WEIGHTINGS = ("chunk", "token")
     formula=r"D\bigl(P_c^{1/\tau}, Q_c^{1/\tau}\bigr), \quad P_c = \prod_{t \in c} p_t(y_t)",
     source="Minixhofer et al., arXiv 2503.20083 (ALM)",
     alignments=("chunks",),
+    choices={
+        "difference": (
+            "binary_kl",
+            "reverse_binary_kl",
+            "binary_kl_limit",
+            "absolute_probability",
+            "absolute_log_ratio",
+            "squared_log_ratio",
+            "exponential_log_ratio",
+        ),
+        "weighting": ("chunk", "token"),
+    },
 )
 def chunk_likelihood(
     spans: Spans,
@@ -73,6 +85,18 @@ def chunk_likelihood(
     source="Minixhofer et al., arXiv 2503.20083 (ALM), with its de-biasing of chunk ends",
     aliases=("alm",),
     alignments=("chunks",),
+    choices={
+        "difference": (
+            "binary_kl",
+            "reverse_binary_kl",
+            "binary_kl_limit",
+            "absolute_probability",
+            "absolute_log_ratio",
+            "squared_log_ratio",
+            "exponential_log_ratio",
+        ),
+        "weighting": ("chunk", "token"),
+    },
 )
 class UnbiasedChunkLikelihood(nn.Module):
     """Like `chunk_likelihood`, for pieces of text after which a word begins.

@@ -32,6 +32,7 @@ TIE_BREAK = 1e-6  # of squared differences, which are no larger than absolute on
     source="Cui et al., arXiv 2412.14528 (AAAI 2025), eq. 10 to 21",
     aliases=("multi-ot",),
     dense_when={"variant": ("head", "pre202602")},
+    choices={"variant": ("paper", "head", "pre202602")},
 )
 def multi_level_ot(
     answers: AnswerRows,

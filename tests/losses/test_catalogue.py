@@ -5,15 +5,19 @@ import inspect
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
+import torch
 
 from kd.errors import LossError
 from kd.losses import available_losses, load_loss, loss_info
 from kd.losses.catalogue import declared_losses
+from kd.losses.documentation import render_losses
 from kd.losses.needs import BATCH, SETUP
 from kd.losses.rows import AlignedBatch
 from kd.losses.setup import Setup
+from tests.losses.batches import batch_for
 
 NEW_LOSS = '''
 from torch import Tensor
@@ -99,3 +103,35 @@ def test_an_option_of_another_type_is_refused(value: object) -> None:
     info.check_options({"power": 2})
     with pytest.raises(LossError, match="'power'"):
         info.check_options({"power": value})
+
+
+CHOICES = [
+    (name, option, value)
+    for name, info in available_losses().items()
+    for option, values in info.choices.items()
+    for value in values
+]
+
+
+@pytest.mark.parametrize(("name", "option", "value"), CHOICES)
+def test_every_choice_of_an_option_is_one_that_the_loss_knows(
+    name: str, option: str, value: str
+) -> None:
+    batch = batch_for(name)
+    assert batch.loss(name, **{option: value}).isfinite()
+    with pytest.raises(LossError, match=f"option '{option}' is 'x{value}'"):
+        load_loss(name, setup=batch.setup, **{option: f"x{value}"})
+
+
+def test_the_names_that_other_systems_use_are_aliases() -> None:
+    aliases = {"fkl": "forward_kl", "kld": "forward_kl", "multi-ot": "multi_level_ot"}
+    assert all(loss_info(alias).name == name for alias, name in aliases.items())
+    batch = batch_for("forward_kl")
+    assert torch.equal(batch.loss("kld"), batch.loss("forward_kl"))
+
+
+def test_the_page_of_losses_is_the_one_that_the_declarations_give() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/losses.md"
+    assert page.read_text(encoding="utf-8") == render_losses(), (
+        "kd losses --markdown > docs/losses.md"
+    )
