@@ -4,6 +4,11 @@
 
     loss = distillation_loss("uld", student_logits, teacher_logits, student_labels, teacher_labels)
 
+Where things are: `declaration`, `needs` and `catalogue` say what a loss is and which there are;
+`distillation`, `conventions`, `answers`, `rows`, `spans`, `features`, `teacher` and `chunked` turn
+a batch into what a loss asks for, and its values into one; `probabilities`, `options`, `setup`
+and `documentation` are shared. Every other module is a family of losses, or what one needs.
+
 Importing this package does not import torch: the catalogue is read from source text, and
 everything that computes is imported when it is first asked for.
 """

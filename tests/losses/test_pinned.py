@@ -1,6 +1,6 @@
 """Values that stay what they were: float64, on inputs without random numbers.
 
-Three of them were computed by hand, in plain Python. The others were taken from this code
+Two of them were computed by hand, in plain Python. The others were taken from this code
 once it had matched the other systems' own values (tests/test_golden.py), and hold without them.
 """
 
