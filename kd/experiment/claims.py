@@ -146,7 +146,29 @@ class Pair:
     level: str | int | None = None
 
 
-def claim_pairs(claim: Claim, columns: Mapping[Place, Sequence[str]]) -> list[Pair]:
+Columns = Mapping[Place, Sequence[str]]
+"""The columns of scores that each place of a table has, in the table's order."""
+
+
+def place_columns(
+    rows: Iterable[tuple[Place, str | None]], baseline: str, methods: Sequence[str]
+) -> Columns:
+    """The columns of a table's places.
+
+    Args:
+        rows: its lines: a place, and a method where the table has one line a method.
+        baseline: the method that lines are compared with.
+        methods: methods of a table that has one column a method.
+    """
+    found: dict[Place, list[str]] = {}
+    for place, method in rows:
+        columns = found.setdefault(place, [*SEEDLESS])
+        added = [baseline, method] if method else methods
+        columns.extend(name for name in added if name not in columns)
+    return found
+
+
+def claim_pairs(claim: Claim, columns: Columns) -> list[Pair]:
     """The lines of `claim` in the order of `columns`, a table's columns by place.
 
     Returns only lines whose cells exist on both sides.
@@ -179,7 +201,8 @@ def trends(claim: Claim, pairs: Iterable[Pair]) -> list[list[Pair]]:
     axis = claim.along
     assert axis is not None
     pairs = list(pairs)
-    order = claim.order or list(dict.fromkeys(pair.level for pair in pairs))
+    levels = [pair.level for pair in pairs if pair.level is not None]
+    order = claim.order or list(dict.fromkeys(levels))
     blank: dict[str, Any] = {axis: None}
 
     def rest(pair: Pair) -> str:
@@ -192,7 +215,7 @@ def trends(claim: Claim, pairs: Iterable[Pair]) -> list[list[Pair]]:
     return [trend for trend in found if len(trend) == len(order) > 1]
 
 
-def claim_findings(key: str, claim: Claim, columns: Mapping[Place, Sequence[str]]) -> list[str]:
+def claim_findings(key: str, claim: Claim, columns: Columns) -> list[str]:
     """Why `claim`, found at `key`, cannot be evaluated on a table with `columns`.
 
     Seeds that the experiment does not run are no finding: `--config seeds=N` changes them.
@@ -221,9 +244,7 @@ def _unknown_values(key: str, claim: Claim, columns: Iterable[Place]) -> Iterato
                     yield f"'{key}.{part}.{axis}' names '{value}', not in the table. {hint}"
 
 
-def _unknown_methods(
-    key: str, claim: Claim, columns: Mapping[Place, Sequence[str]]
-) -> Iterator[str]:
+def _unknown_methods(key: str, claim: Claim, columns: Columns) -> Iterator[str]:
     known = {method for methods in columns.values() for method in methods}
     for part, side in (("left", claim.left), ("right", claim.right)):
         if side.method not in known:

@@ -6,6 +6,8 @@ All findings are collected: a user mends a file once, not once per error.
 from collections.abc import Iterable, Iterator
 
 from kd.errors import LossError, nearest
+from kd.experiment.claims import Place, claim_findings, place_columns
+from kd.experiment.expansion import table_methods, table_rows
 from kd.experiment.methods import Method
 from kd.experiment.requirements import inapplicable, truncation_finding
 from kd.experiment.schema import Experiment
@@ -14,13 +16,14 @@ from kd.losses.catalogue import available_losses, loss_info
 
 def check_references(experiment: Experiment) -> list[str]:
     """Return one sentence per undefined name or impossible pair, in a fixed order."""
-    return [
+    found = [
         *_table_names(experiment),
         *_shots(experiment),
         *_losses(experiment),
         *_tokenizer_pairs(experiment),
         *_bertscore(experiment),
     ]
+    return found or list(_claims(experiment))  # a claim needs tables that can be laid out
 
 
 def _undefined(key: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
@@ -129,3 +132,21 @@ def _bertscore(experiment: Experiment) -> Iterator[str]:
             )
     if "bertscore" in metrics and experiment.evaluation.bertscore is None:
         yield "'evaluation.metrics' asks for bertscore, but 'evaluation.bertscore' is missing."
+
+
+def _claims(experiment: Experiment) -> Iterator[str]:
+    for name, claim in experiment.claims.items():
+        key = f"claims.{name}"
+        if claim.table not in experiment.tables:
+            yield from _undefined(f"{key}.table", [claim.table], experiment.tables)
+            continue
+        table = experiment.tables[claim.table]
+        rows = (
+            (Place(row.dataset, row.teacher, row.student, row.fraction), row.method)
+            for row in table_rows(experiment, claim.table)
+        )
+        columns = place_columns(rows, table.baseline, table_methods(experiment, table))
+        yield from claim_findings(key, claim, columns)
+        if claim.metric and claim.metric not in experiment.evaluation.metrics:
+            known = experiment.evaluation.metrics
+            yield from _undefined(f"{key}.metric", [claim.metric], known)

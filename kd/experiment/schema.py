@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kd.experiment.base import Name, Natural, Percent, Positive, Rate, Score, Strict, plain_name
+from kd.experiment.claims import Claim
 from kd.experiment.datasets import Dataset
 from kd.experiment.methods import Method
 from kd.experiment.models import Model
@@ -104,6 +105,7 @@ class Experiment(Strict):
     logits: Logits = Logits()
     seeds: list[Natural] = [0]
     tables: dict[Name, Table]
+    claims: dict[Name, Claim] = {}
     published: str | None = Field(
         default=None, description="csv of published scores, shown beside ours"
     )

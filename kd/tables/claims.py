@@ -1,0 +1,262 @@
+"""Claims put to the test: each holds, does not hold, or is undecided at this power.
+
+A claim holds where the whole 95 % interval lies on its side of the threshold, does not hold
+where the interval lies on the other side, and is undecided otherwise. The threshold is 0; with
+a margin m, 'greater' means by more than m, 'at_least' means not more than m below
+(non-inferiority), 'equivalent' means within ±m (Schuirmann's two one-sided tests, at 2.5 %).
+
+Means and trends are weighted sums of cells. The cells of one dataset are summed before
+anything is resampled, because they share test examples (`kd.tables.statistics.estimate`).
+
+A count ("in at least k of n lines") is tested by the partial conjunction of the lines'
+one-sided p-values (Benjamini and Heller, "Screening for partial conjunction hypotheses",
+Biometrics 64(4), 2008): at least u lines are positive if (n - u + 1) times the u-th smallest p
+is at most 2.5 %, whatever the lines' dependence. Its interval holds the true number of lines.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from kd.experiment.claims import Claim, Columns, Pair, claim_pairs, trends
+from kd.tables.samples import Sample, SampleOf, Unavailable, table_columns
+from kd.tables.seed_noise import Matrix, SeedNoise, fit_seed_noise
+from kd.tables.statistics import LEVEL, RESAMPLES, Estimate, Over, estimate
+
+if TYPE_CHECKING:
+    from kd.experiment.stages import TableSpec
+
+Outcome = Literal["holds", "does not hold", "undecided"]
+Weighted = list[tuple[Pair, float]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the scores say of one claim.
+
+    Attributes:
+        outcome: the verdict.
+        value: left minus right in points, the change along a trend, or a number of lines;
+            None where scores are missing.
+        low: lower bound of the 95 % interval, in the unit of `value`.
+        high: upper bound.
+        margin: how far `value` lies on the claimed side of the threshold; negative on the
+            other side.
+        decidable: the smallest effect in points, to either side of the threshold, that would
+            have been decided (of a count: that each line would have needed).
+        lines: lines of the table that the claim is about.
+        over: what the interval covers.
+        reason: why there is no value.
+    """
+
+    outcome: Outcome
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    margin: float | None = None
+    decidable: float | None = None
+    lines: int = 0
+    over: Over | None = None
+    reason: str | None = None
+
+
+def evaluate_claims(
+    claims: Mapping[str, Claim],
+    spec: "TableSpec",
+    sample_of: SampleOf,
+    resamples: int = RESAMPLES,
+) -> dict[str, Verdict]:
+    """Verdicts on those `claims` that are about the table `spec`, by name."""
+    columns = table_columns(spec)
+    return {
+        name: evaluate(name, claim, columns, sample_of, resamples)
+        for name, claim in claims.items()
+        if claim.table == spec.name
+    }
+
+
+def evaluate(
+    name: str,
+    claim: Claim,
+    columns: Columns,
+    sample_of: SampleOf,
+    resamples: int = RESAMPLES,
+) -> Verdict:
+    """The verdict on one claim, about a table with `columns` by place."""
+    pairs = claim_pairs(claim, columns)
+    parts = _parts(claim, pairs)
+    if not parts:
+        return Verdict("undecided", reason="the table has no such lines")
+    try:
+        blocks = [_blocks(claim, part, sample_of) for part in parts]
+    except Unavailable as problem:
+        return Verdict("undecided", lines=len(pairs), reason=str(problem))
+    noise = _seed_noise(claim, columns, sample_of)
+    found = [
+        estimate(block, ("claim", name, str(number)), noise, resamples)
+        for number, block in enumerate(blocks)
+    ]
+    if claim.over == "lines":
+        return _counted(claim, found)
+    return _judged(claim, found[0], len(pairs))
+
+
+def _parts(claim: Claim, pairs: list[Pair]) -> list[Weighted]:
+    """What is estimated: each line of a count, or one weighted sum of all lines."""
+    if claim.over == "lines":
+        return [[(pair, 1.0)] for pair in pairs]
+    if claim.over == "mean":
+        return [[(pair, 1 / len(pairs)) for pair in pairs]] if pairs else []
+    return _slope(claim, pairs)
+
+
+def _slope(claim: Claim, pairs: list[Pair]) -> list[Weighted]:
+    """Weights that fit a straight line to each trend: its change from first to last value."""
+    found = trends(claim, pairs)
+    weighted: Weighted = []
+    for trend in found:
+        steps = np.arange(len(trend)) - (len(trend) - 1) / 2
+        weights = steps * (len(trend) - 1) / (steps**2).sum() / len(found)
+        weighted += list(zip(trend, weights.tolist(), strict=True))
+    return [weighted] if weighted else []
+
+
+def _blocks(claim: Claim, weighted: Weighted, sample_of: SampleOf) -> list[Matrix]:
+    """The weighted sum of left minus right, one [S, n] for each dataset.
+
+    Raises:
+        Unavailable: a cell has no scores.
+    """
+    sums: dict[str, Sample] = {}
+    for pair, weight in weighted:
+        for place, side, sign in ((pair.left, claim.left, 1), (pair.right, claim.right, -1)):
+            cell = sample_of(place, side.method, claim.metric).at(side.seeds)
+            sums[place.dataset] = _plus(sums.get(place.dataset), cell, sign * weight)
+    return [total.values for total in sums.values()]
+
+
+def _plus(total: Sample | None, cell: Sample, weight: float) -> Sample:
+    if total is None:
+        return replace(cell, values=weight * cell.values)
+    return replace(total, values=total.values + weight * cell.ordered_as(total.ids))
+
+
+def _seed_noise(claim: Claim, columns: Columns, sample_of: SampleOf) -> SeedNoise:
+    """What the same comparison, made on every dataset of the table, says of seeds.
+
+    Not the table's single lines: students of one dataset meet its rows in the same order at a
+    seed, so what seeds do to them need not average out. A sum over them shows whether it does.
+    """
+    everywhere = claim.where.model_copy(update={"dataset": []})
+    pairs = claim_pairs(claim.model_copy(update={"where": everywhere}), columns)
+    blocks: list[Matrix] = []
+    for dataset in dict.fromkeys(pair.left.dataset for pair in pairs):
+        here = [pair for pair in pairs if pair.left.dataset == dataset]
+        try:
+            blocks += (b for part in _parts(claim, here) for b in _blocks(claim, part, sample_of))
+        except Unavailable:
+            continue
+    return fit_seed_noise(blocks)
+
+
+def _threshold(claim: Claim) -> float:
+    """The value, in points, that separates the claim from its contrary."""
+    return -claim.margin if claim.relation in ("at_least", "falls") else claim.margin
+
+
+def _judged(claim: Claim, found: Estimate, lines: int) -> Verdict:
+    low, high = found.interval() or (-np.inf, np.inf)
+    threshold = _threshold(claim)
+    if claim.relation == "equivalent":
+        holds = -claim.margin < low and high < claim.margin
+        fails = low > claim.margin or high < -claim.margin
+        margin = claim.margin - abs(found.value)
+    elif claim.relation == "falls":
+        holds, fails, margin = high < threshold, low > threshold, threshold - found.value
+    else:
+        # Equal scores are at least as good, but neither better nor worse.
+        holds = low > threshold or (claim.relation == "at_least" and low == threshold)
+        fails, margin = high < threshold, found.value - threshold
+    outcome: Outcome = "holds" if holds else "does not hold" if fails else "undecided"
+    known = found.errors is not None
+    return Verdict(
+        outcome,
+        found.value,
+        low if known else None,
+        high if known else None,
+        margin,
+        found.half_width(),
+        lines,
+        found.over,
+        None if known else "one score alone has no interval",
+    )
+
+
+def _counted(claim: Claim, found: list[Estimate]) -> Verdict:
+    """How many lines' left side is better, and whether that is enough."""
+    wanted = len(found) if claim.count == "all" else int(claim.count or 0)
+    threshold = _threshold(claim)
+    equal_counts = claim.relation == "at_least"
+    value = sum(
+        line.value > threshold or (equal_counts and line.value == threshold) for line in found
+    )
+    low = at_least([_one_sided(line, threshold) for line in found])
+    high = len(found) - at_least([1 - _one_sided(line, threshold) for line in found])
+    outcome: Outcome = "undecided"
+    if low >= wanted:
+        outcome = "holds"
+    elif high < wanted:
+        outcome = "does not hold"
+    strict = 1 - (1 - LEVEL) / max(1, len(found) - wanted + 1)
+    widths = [line.half_width(strict) for line in found]
+    known = [width for width in widths if width is not None]
+    return Verdict(
+        outcome,
+        value,
+        low,
+        high,
+        value - wanted,
+        max(known, default=None),
+        len(found),
+        found[0].over,
+    )
+
+
+def _one_sided(line: Estimate, threshold: float) -> float:
+    """P of the hypothesis that the line's effect is at most `threshold`."""
+    p = line.p_value(threshold)
+    if p is None:
+        return 0.5
+    return p / 2 if line.value > threshold else 1 - p / 2
+
+
+def at_least(p_values: Sequence[float], level: float = LEVEL) -> int:
+    """Lower confidence bound of the number of false null hypotheses, at (1 + level)/2."""
+    count = len(p_values)
+    for rank, p in enumerate(sorted(p_values)):
+        if (count - rank) * p > (1 - level) / 2:
+            return rank
+    return count
+
+
+def describe(claim: Claim, verdict: Verdict) -> str:
+    """The verdict in a sentence: outcome, value and interval, margin, and power."""
+    if verdict.value is None:
+        return f"Undecided: {verdict.reason}."
+    outcome = "Undecided at this power" if verdict.outcome == "undecided" else verdict.outcome
+    if verdict.low is None or verdict.high is None or verdict.decidable is None:
+        return f"{outcome.capitalize()}: {verdict.value:+.2f} points; {verdict.reason}."
+    covers = f"over {verdict.over}"
+    if claim.over == "lines":
+        return (
+            f"{outcome.capitalize()}: {verdict.value:.0f} of {verdict.lines} lines "
+            f"[{verdict.low:.0f}, {verdict.high:.0f}] {covers}; margin {verdict.margin:+.0f}; "
+            f"decided if every line lay beyond {verdict.decidable:.2f} points."
+        )
+    return (
+        f"{outcome.capitalize()}: {verdict.value:+.2f} points "
+        f"[{verdict.low:+.2f}, {verdict.high:+.2f}] {covers}; margin {verdict.margin:+.2f}; "
+        f"effects beyond {verdict.decidable:.2f} points would have been decided."
+    )

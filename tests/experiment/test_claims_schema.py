@@ -1,0 +1,157 @@
+"""Claims in an experiment file: what may be written, and which refusals say what to mend."""
+
+import pytest
+import yaml
+
+from kd.errors import ExperimentError
+from kd.experiment.claims import Claim, Place, claim_pairs, place_columns, trends
+from kd.experiment.loading import EXPERIMENTS, load_experiment, read_resolved
+
+CLAIM = {
+    "text": "ULD beats teacher text.",
+    "table": "table2",
+    "left": {"method": "uld"},
+    "right": {"method": "teacher_text"},
+}
+
+
+def parsed(**keys):
+    return Claim.model_validate(CLAIM | keys)
+
+
+@pytest.fixture
+def refusal(content, write):
+    """The refusal of an experiment with one claim, made of CLAIM and the keys given."""
+
+    def refused(**keys):
+        with pytest.raises(ExperimentError) as caught:
+            load_experiment(write(content | {"claims": {"c": CLAIM | keys}}))
+        return str(caught.value)
+
+    return refused
+
+
+def test_a_claim_has_sensible_defaults(content, write):
+    content["claims"] = {"c": CLAIM}
+    claim = load_experiment(write(content)).claims["c"]
+    assert (claim.relation, claim.over, claim.margin) == ("greater", "mean", 0)
+    content["claims"] = {}
+    assert load_experiment(write(content)).claims == {}
+
+
+def test_an_axis_may_be_one_value_or_a_list():
+    assert parsed(where={"dataset": "squad"}) == parsed(where={"dataset": ["squad"]})
+    assert parsed(where={"fraction": 50}).where.fraction == [50]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"over": "trend"}, "go together"),
+        ({"relation": "falls"}, "go together"),
+        ({"over": "trend", "relation": "falls"}, "needs 'along'"),
+        ({"order": ["a", "b"]}, "need 'over: trend'"),
+        ({"over": "lines"}, "needs 'count'"),
+        ({"count": 3}, "needs 'over: lines'"),
+        ({"relation": "equivalent"}, "needs a 'margin' above 0"),
+        ({"left": {"method": "uld", "fraction": 50}}, "one side selects 'fraction'"),
+        ({"left": {"method": "uld", "seeds": [0]}}, "'seeds' must be given for both"),
+        ({"right": {"method": "uld"}}, "both sides are the same"),
+        ({"relation": "bigger"}, "'claims.c.relation' is 'bigger'"),
+        ({"margins": 1.0}, "'claims.c.margins' is not a known key. Did you mean 'margin'?"),
+        ({"table": "table3"}, "'claims.c.table' names 'table3', which is not defined. Did you"),
+        ({"metric": "bertscore"}, "'claims.c.metric' names 'bertscore', which is not defined"),
+        ({"where": {"dataset": "squid"}}, "'claims.c.where.dataset' names 'squid', not in the"),
+        ({"right": {"method": "kl"}}, "'claims.c.right.method' names 'kl', not in the table"),
+        ({"over": "lines", "count": 2}, "'claims.c.count' is 2, but the claim has 1 lines"),
+        (
+            {"over": "trend", "relation": "falls", "along": "student"},
+            "'claims.c.along': no line has several values of 'student'",
+        ),
+    ],
+)
+def test_refusals_name_key_and_remedy(refusal, keys, message):
+    assert message in refusal(**keys)
+
+
+def test_axes_of_the_sides_are_not_selected_twice(refusal):
+    sides = {
+        "left": {"method": "uld", "fraction": 50},
+        "right": {"method": "teacher_text", "fraction": 100},
+    }
+    assert "'fraction' is selected by the sides" in refusal(**sides, where={"fraction": 100})
+    trend = {"over": "trend", "relation": "falls", "along": "fraction"}
+    assert "'fraction' is selected by the sides" in refusal(**sides, **trend)
+    uneven = {
+        "left": {"method": "uld", "seeds": [0, 1]},
+        "right": {"method": "uld", "seeds": [2]},
+    }
+    assert "equally many 'seeds'" in refusal(**uneven)
+
+
+PLACES = [Place(d, t, "opt", f) for d in "ab" for t in ("l", "m") for f in (50, 100)]
+METHODS = ["teacher_text", "uld"]
+COLUMNS = place_columns(((place, None) for place in PLACES), "teacher_text", METHODS)
+
+
+def test_free_axes_make_the_lines():
+    assert len(claim_pairs(parsed(), COLUMNS)) == 8
+    sides = {
+        "left": {"method": "uld", "fraction": 50},
+        "right": {"method": "teacher_text", "fraction": 100},
+    }
+    pairs = claim_pairs(parsed(**sides, where={"dataset": "b"}), COLUMNS)
+    assert [(p.left.teacher, p.left.fraction, p.right.fraction) for p in pairs] == [
+        ("l", 50, 100),
+        ("m", 50, 100),
+    ]
+
+
+def test_lines_without_both_cells_are_left_out():
+    rows = [(place, "uld" if place.dataset == "a" else "kl") for place in PLACES]
+    columns = place_columns(rows, "teacher_text", METHODS)
+    assert {pair.left.dataset for pair in claim_pairs(parsed(), columns)} == {"a"}
+    assert columns[PLACES[0]] == ["teacher_score", "native", "teacher_text", "uld"]
+
+
+def test_trends_run_along_one_axis_in_order():
+    claim = parsed(over="trend", relation="rises", along="fraction", order=[100, 50])
+    found = trends(claim, claim_pairs(claim, COLUMNS))
+    assert len(found) == 4
+    assert all([pair.level for pair in trend] == [100, 50] for trend in found)
+    lacking = parsed(over="trend", relation="rises", along="fraction", order=[25, 50])
+    assert trends(lacking, claim_pairs(lacking, COLUMNS)) == []
+
+
+def test_the_papers_claims_fit_an_experiment_with_its_tables(content, write):
+    model = content["students"]["opt"]
+    small = {"pythia_160m": model, "pythia": model, "pythia_1b": model}
+    names = ("squad", "qed", "fairytaleqa", "pubmedqa", "dialogsum")
+    content["datasets"] = dict.fromkeys(names, content["datasets"]["squad"])
+    content["teachers"] = dict.fromkeys(
+        ("llama", "mistral"), content["teachers"]["llama"] | {"shots": 0}
+    )
+    content["students"] = dict.fromkeys(("opt", "bloom", "t5"), model) | small
+    content["tables"] = {
+        "table2": {"students": ["opt", "pythia", "bloom"]},
+        "dataset_size": {
+            "datasets": ["squad", "fairytaleqa"],
+            "teachers": ["llama"],
+            "students": ["pythia"],
+            "fractions": [25, 50, 75, 100],
+        },
+        "student_size": {"teachers": ["llama"], "students": list(small)},
+        "cross_architecture": {"students": ["t5"]},
+    }
+    claims = read_resolved(EXPERIMENTS / "claims/uld.yaml")["claims"]
+    experiment = load_experiment(write(content | {"claims": claims}))
+    assert set(experiment.claims) == set(claims)
+    assert {claim.table for claim in experiment.claims.values()} == set(content["tables"])
+    assert all(claim.source for claim in experiment.claims.values())
+
+
+def test_a_file_of_claims_is_a_base_to_extend(content, write, tmp_path):
+    claims = {"kept": CLAIM, "dropped": CLAIM}
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": claims}))
+    child = content | {"extends": "claims.yaml", "claims": {"dropped": None}}
+    assert list(load_experiment(write(child)).claims) == ["kept"]
