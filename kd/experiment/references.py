@@ -53,8 +53,20 @@ def _shots(experiment: Experiment) -> Iterator[str]:
 
 def _losses(experiment: Experiment) -> Iterator[str]:
     for name, method in experiment.methods.items():
-        if method.loss != "none":
-            yield from _method(experiment, f"methods.{name}", method)
+        key = f"methods.{name}"
+        if method.loss == "none":
+            yield from _unread(key, method)
+        else:
+            yield from _method(experiment, key, method)
+
+
+def _unread(key: str, method: Method) -> Iterator[str]:
+    """Keys that mean nothing without a loss: a user who wrote them expects something of them."""
+    if method.ce_weight == 0:
+        yield f"'{key}' has neither a loss nor a 'ce_weight': there is nothing to learn from."
+    for field in sorted(method.model_fields_set - {"loss", "ce_weight", "weight"}):
+        if getattr(method, field) != Method(loss="none").__getattribute__(field):
+            yield f"'{key}.{field}' is set, but 'loss: none' does not read it. Remove it."
 
 
 def _method(experiment: Experiment, key: str, method: Method) -> Iterator[str]:
@@ -76,6 +88,11 @@ def _method(experiment: Experiment, key: str, method: Method) -> Iterator[str]:
         yield (
             f"'{key}.responses' gives no text of the student's own, which '{loss.name}' compares "
             "with the teacher's. Set 'responses: {policy: both}'."
+        )
+    if not loss.needs_teacher and method.responses.policy != "teacher":
+        yield (
+            f"'{key}.responses' lets the student write text, but '{loss.name}' does not ask the "
+            "teacher about it. Remove 'responses', or name a loss that does."
         )
     truncated = experiment.logits.epsilon > 0 or experiment.logits.cap is not None
     finding = truncation_finding(method, loss, truncated)

@@ -25,6 +25,7 @@ HEAD_RULES = ("prefix", "crossing")
     source="Wu et al., arXiv 2404.02657, section 4 (AKL)",
     aliases=("akl",),
     choices={"head_rule": ("prefix", "crossing")},
+    ranges={"head_mass": "[0, 1]"},
 )
 def adaptive_kl(
     student: Tensor, teacher: Teacher, *, head_mass: float = 0.5, head_rule: str = "prefix"
@@ -81,6 +82,7 @@ def adaptive_kl(
     ),
     source="Amara et al., arXiv 2212.12965 (BD-KD); weights as in the code of arXiv 2505.04560",
     aliases=("bdkd",),
+    ranges={"weight": "[0, inf)"},
 )
 def balanced_kl(student: Tensor, teacher: Teacher, *, weight: float = 2.0) -> Tensor:
     """Forward plus reverse KL, the first weighted where the teacher is the less certain one.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kd.alignment import Alignment
 from kd.errors import LossError
+from kd.losses.selection import select_rows
 from kd.losses.teacher import TeacherLogits
 
 IGNORED = -100  # Hugging Face's label of positions that are not scored
@@ -84,16 +85,16 @@ class DenseTeacher:
     def rows(self, pairs: Alignment) -> Tensor:
         """Logits [N, V] of the last tokens of `pairs`; no gradient flows into them."""
         chosen = self.answers.index(pairs.sequence, pairs.teacher)
-        return self.logits.detach()[pairs.sequence, self.answers.position[chosen]]
+        return select_rows(self.logits.detach(), pairs.sequence, self.answers.position[chosen])
 
     def all_rows(self) -> Tensor:
         """Logits [M, V] of all answer tokens."""
-        return self.logits.detach()[self.answers.sequence, self.answers.position]
+        return select_rows(self.logits.detach(), self.answers.sequence, self.answers.position)
 
     def own_log_probs(self, chosen: Tensor, temperature: float) -> Tensor:
         """Log-probabilities [C] of the own answer tokens `chosen` [C], at `temperature`."""
         found = self.answers
-        rows = self.logits.detach()[found.sequence[chosen], found.position[chosen]]
+        rows = select_rows(self.logits.detach(), found.sequence[chosen], found.position[chosen])
         return target_log_probs(rows, found.targets[chosen], temperature)
 
 

@@ -41,6 +41,7 @@ ORDERS = ("pr", "qr", "rp", "rq")
         ),
         "order": ("pr", "qr", "rp", "rq"),
     },
+    ranges={"teacher_weight": "[0, 1]"},
 )
 def amid(
     student: Tensor,

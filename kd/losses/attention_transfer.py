@@ -21,6 +21,7 @@ METRICS = ("mse", "kl")
     source="Zagoruyko and Komodakis, arXiv 1612.03928; Jiao et al., arXiv 1909.10351, eq. 7",
     alignments=("truncate", "spans", "chunks"),
     choices={"metric": ("mse", "kl")},
+    ranges={"layers": "[0, 1]"},
 )
 def attention_transfer(
     features: AlignedFeatures,

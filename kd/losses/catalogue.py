@@ -14,8 +14,11 @@ from typing import Any
 
 from kd.errors import LossError, nearest
 from kd.losses.needs import BATCH, SETUP
+from kd.losses.values import Interval, Values
 
 Definition = ast.FunctionDef | ast.ClassDef
+
+TRUNCATIONS = ("unaffected", "certified", "lower_bound", "unbounded", "dense")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,15 @@ class LossInfo:
     aliases: tuple[str, ...] = ()
     alignments: tuple[str, ...] = ("truncate",)  # those under which it is defined
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of options
+    ranges: Mapping[str, str] = field(default_factory=dict)  # of options, as '[0, 1]'
     dense_when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    rows: str = "independent"  # or 'batch': values depend on other rows too
+    kernel: str | None = None  # dotted module with a faster implementation
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that are looked up by name when the loss is used."""
+        return (self.module,) if self.kernel is None else (self.module, self.kernel)
 
     def truncation_under(self, options: Mapping[str, Any]) -> str:
         """What becomes of the value under a top-k teacher, with the given options."""
@@ -77,26 +88,24 @@ class LossInfo:
                 f"but under: {', '.join(self.alignments)}."
             )
 
-    def check_options(self, options: dict[str, Any]) -> None:
+    def check_options(self, options: Mapping[str, Any]) -> None:
         """Refuse options that the loss does not have, and values that they cannot take.
 
         Raises:
-            LossError: an unknown option, a value of another type than the default, or none of its
-                choices.
+            LossError: naming the option.
         """
         for key, value in options.items():
             if key not in self.options:
                 raise LossError(
                     f"loss '{self.name}' has no option '{key}'. {nearest(key, self.options)}"
                 )
-            if not _fits(value, self.options[key]):
-                raise LossError(
-                    f"loss '{self.name}': option '{key}' is {value!r}, "
-                    f"but must be of the type of its default, {self.options[key]!r}."
-                )
-            if value not in self.choices.get(key, (value,)):
-                hint = nearest(str(value), self.choices[key])
-                raise LossError(f"loss '{self.name}': option '{key}' is {value!r}. {hint}")
+            interval = self.ranges.get(key)
+            values = Values(
+                self.options[key],
+                self.choices.get(key, ()),
+                None if interval is None else Interval(interval),
+            )
+            values.check(f"loss '{self.name}': option '{key}'", value)
 
 
 def available_losses() -> dict[str, LossInfo]:
@@ -155,7 +164,7 @@ def _read_declaration(definition: Definition, decorator: ast.Call, module: str) 
         needs, setup = _positional(call), _positional(construction) if construction else ()
         _require_known(needs, BATCH)
         _require_known(setup, SETUP)
-        return LossInfo(
+        info = LossInfo(
             name=name,
             module=module,
             function=definition.name,
@@ -165,11 +174,27 @@ def _read_declaration(definition: Definition, decorator: ast.Call, module: str) 
             description=ast.get_docstring(definition) or "",
             **stated,
         )
-    except (IndexError, TypeError, ValueError) as error:
+        _check(info)
+        return info
+    except (IndexError, LossError, TypeError, ValueError) as error:
         raise LossError(
             f"{module}, line {definition.lineno}: the declaration of loss '{definition.name}' "
             f"cannot be read ({error}). Give @loss a name and all its keywords, as literals."
         ) from None
+
+
+def _check(info: LossInfo) -> None:
+    """Refuse a declaration that contradicts itself."""
+    if info.truncation not in TRUNCATIONS:
+        raise ValueError(f"truncation '{info.truncation}'. {nearest(info.truncation, TRUNCATIONS)}")
+    if not isinstance(info.alignments, tuple) or not isinstance(info.aliases, tuple):
+        raise ValueError("alignments and aliases are tuples of names")
+    if info.name == "none" or not info.description:
+        raise ValueError("a loss has a docstring, and another name than 'none'")
+    for option in (*info.choices, *info.ranges, *info.dense_when):
+        if option not in info.options:
+            raise ValueError(f"there is no option '{option}'. {nearest(option, info.options)}")
+    info.check_options(info.options)  # defaults are values too
 
 
 def _signatures(definition: Definition) -> tuple[ast.arguments, ast.arguments | None]:
@@ -183,6 +208,8 @@ def _signatures(definition: Definition) -> tuple[ast.arguments, ast.arguments | 
 
 
 def _positional(arguments: ast.arguments) -> tuple[str, ...]:
+    if arguments.posonlyargs or arguments.vararg or arguments.kwarg:
+        raise ValueError("parameters are named: no '/', no *args, no **kwargs")
     return tuple(parameter.arg for parameter in arguments.args if parameter.arg != "self")
 
 
@@ -201,11 +228,3 @@ def _require_known(needs: tuple[str, ...], known: Mapping[str, object]) -> None:
 
 def _no_default(option: str) -> Any:
     raise ValueError(f"option '{option}' has no default")
-
-
-def _fits(value: Any, default: Any) -> bool:
-    if default is None:
-        return True
-    if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is type(default)

@@ -12,12 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kd.errors import LossError
 from kd.losses.rows import AlignedBatch
+from kd.losses.selection import adjacent_rows
 
 CHUNK_BYTES = 4 << 20  # of one copy of the rows: some copies of it fit into a core's cache
 
 Evaluate = Callable[[AlignedBatch, bool], tuple[Tensor, Tensor | None]]
 """Values [n] of a part of a batch and, if asked for, their gradient [n, V] in its rows."""
+
+Kernel = Callable[..., tuple[Tensor, Tensor] | None]
+"""Values [n] and gradient [n, V] from what a loss needs; None to leave it to the loss itself."""
 
 
 def weighted_sum(batch: AlignedBatch, weights: Tensor, evaluate: Evaluate) -> Tensor:
@@ -38,8 +43,27 @@ def by_autograd(body: Callable[..., Tensor], needs: tuple[str, ...]) -> Evaluate
         rows = part.student.detach().requires_grad_()
         with torch.enable_grad():
             values = body(**given | {"student": rows})
+            _require_one_value_a_row(values, rows)
             (found,) = torch.autograd.grad(values.sum(), rows)
         return values.detach(), found
+
+    return evaluate
+
+
+def _require_one_value_a_row(values: Tensor, rows: Tensor) -> None:
+    if values.shape != rows.shape[:1]:
+        raise LossError(
+            f"the loss gave values of shape {tuple(values.shape)} for {len(rows)} rows. Return one "
+            'value a row, or declare rows="batch" if it is defined on whole batches only.'
+        )
+
+
+def by_kernel(kernel: Kernel, body: Callable[..., Tensor], needs: tuple[str, ...]) -> Evaluate:
+    """Evaluate a loss by its kernel, and by autograd what the kernel leaves to it."""
+    plain = by_autograd(body, needs)
+
+    def evaluate(part: AlignedBatch, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        return kernel(**{need: getattr(part, need) for need in needs}) or plain(part, gradient)
 
     return evaluate
 
@@ -62,6 +86,8 @@ class _WeightedSum(torch.autograd.Function):
     def backward(
         ctx: torch.autograd.function.FunctionCtx, upstream: Tensor
     ) -> tuple[Tensor, None, None, None]:
+        if torch.is_grad_enabled():  # create_graph: the gradient below has no graph of its own
+            raise LossError("losses have first derivatives only: do not pass create_graph=True.")
         # Handed out, not kept: a second reference would make autograd copy all of it. A second
         # pass through the same graph computes it anew.
         found = ctx.gradient  # type: ignore[attr-defined]
@@ -77,8 +103,15 @@ class _RowGradient:
         self._batch = batch
         self._dense = _untouched_zeros(batch.logits)
 
-    def put(self, part: AlignedBatch, rows: Tensor) -> None:
-        self._dense[part.places] = rows.to(self._dense.dtype)
+    def put(self, part: AlignedBatch, rows: Tensor, factor: Tensor) -> None:
+        """Write `rows` [n, V] times `factor` [n] to the places of a part."""
+        view = adjacent_rows(self._dense, *part.places)
+        if view is None:
+            self._dense[part.places] = rows.mul_(factor[:, None]).to(self._dense.dtype)
+        elif view.dtype == rows.dtype:
+            torch.mul(rows, factor[:, None], out=view)
+        else:
+            view.copy_(rows.mul_(factor[:, None]))
 
     def scaled(self, factor: Tensor) -> Tensor:
         if factor.item() != 1.0:
@@ -99,7 +132,7 @@ def _evaluate(
         values, rows = evaluate(part, wanted)
         total += (values * weight).sum()
         if gradient is not None and rows is not None:
-            gradient.put(part, rows.mul_(weight[:, None] / batch.temperature))
+            gradient.put(part, rows, weight / batch.temperature)
     return total, gradient
 
 

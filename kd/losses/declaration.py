@@ -17,7 +17,7 @@ A loss is one decorated function in any module of this package, say
 
 Its positional parameters are what it needs of each batch (`kd.losses.needs.BATCH`); its
 keyword-only parameters are its options, each with a default; it returns one value for each
-of the N aligned answer tokens (or a scalar, if it is defined on batches only). Labels,
+of the N aligned answer tokens (or, declared with `rows="batch"`, a scalar). Labels,
 shift, alignment, temperature and reduction are not its business (`kd.losses.distillation`).
 
 A loss with weights or state of its own is a decorated `torch.nn.Module`: the positional
@@ -56,7 +56,10 @@ def loss(  # noqa: PLR0913 - one keyword for each thing that is declared
     aliases: tuple[str, ...] = (),
     alignments: tuple[str, ...] = ("truncate",),
     choices: dict[str, tuple[str, ...]] | None = None,
+    ranges: dict[str, str] | None = None,
     dense_when: dict[str, tuple[object, ...]] | None = None,
+    rows: Literal["independent", "batch"] = "independent",
+    kernel: str | None = None,
 ) -> Callable[[Declared], Declared]:
     """Declare a loss. The function or class itself stays as it is.
 
@@ -71,11 +74,15 @@ def loss(  # noqa: PLR0913 - one keyword for each thing that is declared
         alignments: those of `kd.alignment.ALIGNMENTS` under which it is defined, the default
             first.
         choices: the values that an option knows, where they can be listed.
+        ranges: intervals of options that are numbers (or lists of them), as "[0, 1]".
         dense_when: values of options with which `truncation` is 'dense', whatever it is else.
+        rows: `batch` if a value depends on other rows than its own, or is a scalar.
+        kernel: dotted module whose function of the same name also gives values and gradients, only
+            faster (see `kd.losses.kernels`).
     """
     # Read by kd.losses.catalogue.
     del name, family, same_vocabulary, truncation, formula, source
-    del aliases, alignments, choices, dense_when
+    del aliases, alignments, choices, ranges, dense_when, rows, kernel
 
     def unchanged(declared: Declared) -> Declared:
         return declared

@@ -18,7 +18,7 @@ from kd.alignment import find_alignment
 from kd.errors import LossError
 from kd.losses.answers import TeacherAnswers, check_shapes, find_answers, find_teacher_answers
 from kd.losses.catalogue import LossInfo, available_losses, loss_info
-from kd.losses.chunked import by_autograd, weighted_sum
+from kd.losses.chunked import Evaluate, Kernel, by_autograd, by_kernel, weighted_sum
 from kd.losses.conventions import Conventions
 from kd.losses.rows import AlignedBatch, Extras, pair_answers
 from kd.losses.setup import Setup
@@ -36,7 +36,7 @@ __all__ = [
 
 
 # Needs of which every row has its own, so that rows may be evaluated a few at a time.
-ROW_BY_ROW = {"student", "teacher", "targets", "teacher_targets", "sequence", "student_responses"}
+ROW_BY_ROW = {"student", "teacher", "targets", "teacher_targets", "student_responses"}
 
 
 class DistillationLoss(nn.Module):
@@ -47,13 +47,18 @@ class DistillationLoss(nn.Module):
     """
 
     def __init__(
-        self, info: LossInfo, body: Callable[..., Tensor], conventions: Conventions
+        self,
+        info: LossInfo,
+        body: Callable[..., Tensor],
+        conventions: Conventions,
+        kernel: Kernel | None = None,
     ) -> None:
         super().__init__()
         info.check_alignment(conventions.alignment)
         self.info = info
         self.conventions = conventions
         self._body = body
+        self._kernel = kernel
         self._alignment = conventions.alignment or info.alignments[0]
         self._align = find_alignment(self._alignment)
 
@@ -69,6 +74,8 @@ class DistillationLoss(nn.Module):
     ) -> Tensor:
         """The scalar loss of a batch; arguments as in `distillation_loss`."""
         check_shapes("student", student_logits, student_labels)
+        if normalizer is not None and normalizer < 1:
+            raise LossError(f"normalizer is {normalizer}, but must be at least 1.")
         batch = self._align_batch(
             student_logits, teacher_logits, student_labels, teacher_labels, extras or Extras()
         )
@@ -78,17 +85,27 @@ class DistillationLoss(nn.Module):
             return batch.student.sum()  # 0, with a zero gradient
         weights = _weights(batch.sequence, self.conventions.reduction, normalizer) * scale
         if self._row_by_row:
-            return weighted_sum(batch, weights, by_autograd(self._body, self.info.needs))
+            return weighted_sum(batch, weights, self._evaluate)
         values = self._body(**{need: getattr(batch, need) for need in self.info.needs})
         # A scalar is the value of the whole batch; among micro-batches it counts by its rows.
         return (weights.to(values.dtype) * values).sum()
+
+    @property
+    def _evaluate(self) -> Evaluate:
+        if self._kernel is None:
+            return by_autograd(self._body, self.info.needs)
+        return by_kernel(self._kernel, self._body, self.info.needs)
 
     @property
     def _row_by_row(self) -> bool:
         """Whether each value depends on its own row alone, through the student's logits."""
         # Spans of single tokens have nothing to do with other rows.
         own = ROW_BY_ROW | ({"spans"} if self._alignment == "truncate" else set())
-        return not isinstance(self._body, nn.Module) and set(self.info.needs) <= own
+        return (
+            not isinstance(self._body, nn.Module)
+            and self.info.rows == "independent"
+            and {"student"} <= set(self.info.needs) <= own
+        )
 
     def count(
         self,
@@ -184,12 +201,17 @@ def load_loss(
     info = loss_info(name)
     info.check_options(options)
     declared = getattr(importlib.import_module(info.module), info.function)
+    kernel = None
     if isinstance(declared, type):
         given = setup or Setup()
         body = declared(*(given.require(name, need) for need in info.setup), **options)
     else:
         body = partial(declared, **options)
-    return DistillationLoss(info, body, conventions or Conventions())
+        if info.kernel is not None:
+            kernel = partial(
+                getattr(importlib.import_module(info.kernel), info.function), **options
+            )
+    return DistillationLoss(info, body, conventions or Conventions(), kernel)
 
 
 def distillation_loss(  # noqa: PLR0913 - the whole convention, by keyword

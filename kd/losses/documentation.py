@@ -81,6 +81,7 @@ def _entry(info: LossInfo) -> str:
         *(f"- needs once `{need}`: {SETUP[need].description}" for need in info.setup),
         f"- options: {options or 'none'}",
         *(f"- `{name}` is one of {', '.join(values)}" for name, values in info.choices.items()),
+        *(f"- `{name}` lies in {interval}" for name, interval in info.ranges.items()),
         *([f"- also called: {', '.join(info.aliases)}"] if info.aliases else []),
         f"- source: {info.source}",
     ]

@@ -60,6 +60,8 @@ class DualSpace(nn.Module):
     ) -> None:
         super().__init__()
         require_known("divergence", divergence, DIVERGENCES)
+        for side in (models.student, models.teacher):
+            side.require_plain("dual_space")
         self._models = models
         self._divergence = divergence
         own, other = common_tokens(vocabularies)
@@ -134,6 +136,8 @@ class DualSpaceAttention(nn.Module):
     def __init__(self, models: Models, *, divergence: str = "forward_kl", seed: int = 0) -> None:
         super().__init__()
         require_known("divergence", divergence, DIVERGENCES)
+        for side in (models.student, models.teacher):
+            side.require_plain("dual_space")
         self._models = models
         self._divergence = divergence
         own, other = models.student.output.shape[1], models.teacher.output.shape[1]

@@ -17,6 +17,7 @@ from kd.losses.transport_costs import EditDistanceCosts, EmbeddingCosts, rank_co
     formula=r"\min_{P \in U(p, q)} \sum_{r, s} P_{rs} [r \neq s]",
     source="Boizard et al., arXiv 2402.12030, sec. 3.3; solver: Flamary et al., JMLR 22 (2021)",
     choices={"solver": ("exact", "sinkhorn")},
+    ranges={"support": "[0, inf)", "regularisation": "(0, inf)"},
 )
 def ot_uniform(
     student: Tensor,
@@ -48,14 +49,16 @@ def ot_uniform(
     source="Boizard et al., arXiv 2402.12030v3, comparison of transport costs; "
     "solver: Flamary et al., JMLR 22 (2021)",
     choices={"solver": ("exact", "sinkhorn")},
+    ranges={"support": "[0, inf)", "regularisation": "(0, inf)"},
 )
 class EditDistanceTransport(nn.Module):
     """Transport cost if moves between tokens cost the edit distance of their texts.
 
     The cost is between 0 (same text) and 1: see `EditDistanceCosts`. Unlike ULD it knows which
-    token is which. The value is between 0 and 1, and 0 if both distributions over texts agree
-    (with `support: 0` only then). Its gradient there is 0, one of several subgradients: like an
-    absolute value, transport has a kink at its minimum.
+    token is which. The value is between 0 and 1; with `support: 0` it is 0 exactly if both
+    distributions over texts agree (a smaller support may keep different tokens on both sides).
+    Its gradient there is 0, one of several subgradients: like an absolute value, transport has
+    a kink at its minimum.
 
     Options: `support` tokens are kept on each side, the likeliest (0: all of them), and what is
     left is one more point, at cost 1/2 from every token of the other side and 0 from what is
@@ -104,6 +107,7 @@ class EditDistanceTransport(nn.Module):
     source="Boizard et al., arXiv 2402.12030v3, comparison of transport costs; "
     "solver: Flamary et al., JMLR 22 (2021)",
     choices={"solver": ("exact", "sinkhorn")},
+    ranges={"support": "[0, inf)", "regularisation": "(0, inf)"},
 )
 class EmbeddingTransport(nn.Module):
     """Transport cost if moves between tokens cost the distance of their embeddings.

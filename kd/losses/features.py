@@ -1,6 +1,7 @@
 """Hidden states and attentions of both models, for losses that compare more than outputs."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from kd.alignment import Alignment
 from kd.errors import LossError
 from kd.losses.answers import Answers, first_of_each
 from kd.losses.options import require_share
+
+Layer = TypeVar("Layer")
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class AlignedFeatures:
         return student, at_depth("hidden states", self.features.teacher.hidden, layer).detach()
 
 
-def at_depth(kind: str, layers: tuple[Tensor, ...], share: float) -> Tensor:
+def at_depth(kind: str, layers: tuple[Layer, ...], share: float) -> Layer:
     """The layer at a share of the depth, 0 for the first entry and 1 for the last.
 
     Raises:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from kd.errors import LossError
 from kd.losses.declaration import loss
-from kd.losses.features import AlignedFeatures
+from kd.losses.features import AlignedFeatures, at_depth
 from kd.losses.options import require_known
 from kd.losses.projections import random_projection
 from kd.losses.setup import Models
@@ -22,6 +22,7 @@ METRICS = ("cosine", "mse")
     source="Jiao et al., arXiv 1909.10351, eq. 8 (mse); Sanh et al., arXiv 1910.01108 (cosine)",
     alignments=("truncate", "spans", "chunks"),
     choices={"metric": ("cosine", "mse")},
+    ranges={"layers": "[0, 1]"},
 )
 class HiddenState(nn.Module):
     """Distance of hidden states at paired positions, after a learned projection of the student's.
@@ -55,9 +56,15 @@ class HiddenState(nn.Module):
             raise LossError("option 'layers' is empty: give at least one share of the depth.")
         self._metric = metric
         self._layers = tuple(layers)
-        sizes = models.teacher.hidden_size, models.student.hidden_size
         generator = torch.Generator().manual_seed(seed)
-        self.projections = nn.ParameterList(random_projection(*sizes, generator) for _ in layers)
+        # Not every layer of a model has the same width: OPT-350m's last one is narrower.
+        sizes = (
+            [at_depth("hidden states", side.hidden_sizes, layer) for layer in layers]
+            for side in (models.teacher, models.student)
+        )
+        self.projections = nn.ParameterList(
+            random_projection(other, own, generator) for other, own in zip(*sizes, strict=True)
+        )
 
     def forward(self, features: AlignedFeatures) -> Tensor:
         """Distance at each of N pairs, [N]."""

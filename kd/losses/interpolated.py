@@ -22,6 +22,7 @@ ROUNDING = 1e-12
     truncation="unbounded",
     formula=r"\sum_v r_v \ln \frac{r_v}{q_v}, \quad r_v \propto p_v^t \, q_v^{1 - t}",
     source="Shing et al., arXiv 2501.16937, section 3",
+    ranges={"t_start": "[0, 1]", "t_end": "[0, 1]", "alpha": "[0, inf)", "beta": "[0, 1)"},
 )
 class TemporallyAdaptiveInterpolation(nn.Module):
     """Temporally adaptive interpolation (TAID): KL(r || q), r between student and teacher.
@@ -92,9 +93,14 @@ class TemporallyAdaptiveInterpolation(nn.Module):
         self.register_buffer("steps", torch.tensor(0))
 
     def forward(self, student: Tensor, teacher: Teacher) -> Tensor:
-        """KL(r || q) of each of the N rows, at the present t."""
+        """KL(r || q) of each of the N rows, at the present t; in evaluation at its last one.
+
+        A target that moves away as the student follows would make the first validation the
+        best one.
+        """
+        t = float(self.t) if self.training else self.t_end
         log_q, log_p = common_log_probs(student, teacher)
-        mean = log_power_mean(log_p, log_q.detach(), float(self.t), exponent=0.0)
+        mean = log_power_mean(log_p, log_q.detach(), t, exponent=0.0)
         log_r = torch.log_softmax(mean, dim=-1)
         return expectation(log_r, log_r - log_q)
 

@@ -65,6 +65,7 @@ def reverse_kl(student: Tensor, teacher: Teacher) -> Tensor:
     ),
     source="Jeffreys, Proc. R. Soc. A 186, 1946; weighted as in Wang et al., arXiv 2505.04560",
     aliases=("wsd", "weighted_kl"),
+    ranges={"forward_weight": "[0, 1]"},
 )
 def symmetric_kl(student: Tensor, teacher: Teacher, *, forward_weight: float = 0.5) -> Tensor:
     """Weighted sum of `forward_kl` and `reverse_kl`, whose weights add up to 1.

@@ -38,6 +38,7 @@ WEIGHTINGS = ("chunk", "token")
         ),
         "weighting": ("chunk", "token"),
     },
+    ranges={"chunk_temperature": "(0, inf)"},
 )
 def chunk_likelihood(
     spans: Spans,
@@ -97,6 +98,7 @@ def chunk_likelihood(
         ),
         "weighting": ("chunk", "token"),
     },
+    ranges={"chunk_temperature": "(0, inf)", "merge_below": "[0, 1]"},
 )
 class UnbiasedChunkLikelihood(nn.Module):
     """Like `chunk_likelihood`, for pieces of text after which a word begins.

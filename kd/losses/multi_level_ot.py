@@ -33,6 +33,13 @@ TIE_BREAK = 1e-6  # of squared differences, which are no larger than absolute on
     aliases=("multi-ot",),
     dense_when={"variant": ("head", "pre202602")},
     choices={"variant": ("paper", "head", "pre202602")},
+    ranges={
+        "top_k": "[1, inf)",
+        "log_weight": "[0, inf)",
+        "sinkhorn_weight": "[0, inf)",
+        "standardised_student_temperature": "(0, inf)",
+        "standardised_teacher_temperature": "(0, inf)",
+    },
 )
 def multi_level_ot(
     answers: AnswerRows,

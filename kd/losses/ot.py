@@ -16,6 +16,7 @@ from kd.losses.teacher import Teacher, TopKRows
     formula=r"\sum_r |p_{(r)} - q_{(r)}|",
     source="Boizard et al., arXiv 2402.12030, eq. 5; spans: GOLD, Hugging Face TRL",
     alignments=("truncate", "spans"),
+    kernel="kd.losses.kernels.uld",
 )
 def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Tensor:
     """Universal logit distillation: L1 distance of the probabilities, each side sorted.

@@ -16,6 +16,7 @@ from kd.losses.teacher import Teacher, TopKRows
     truncation="lower_bound",
     formula=r"\frac{2}{k (k - 1)} \sum_{i < j \le k} \max\left(0, m_{ij} - (q_i - q_j)\right)",
     source="Herbrich et al., Large Margin Rank Boundaries, 2000; as in DistillKit",
+    ranges={"k": "[2, inf)", "margin": "[0, inf)"},
 )
 def hinge_ranking(
     student: Tensor, teacher: Teacher, *, k: int = 10, margin: float | None = None
@@ -51,6 +52,7 @@ def hinge_ranking(
     truncation="lower_bound",
     formula=r"\frac{2}{k (k - 1)} \sum_{i < j \le k} \ln\left(1 + \frac{q_j}{q_i}\right)",
     source="Burges et al., Learning to Rank using Gradient Descent, 2005; as in DistillKit",
+    ranges={"k": "[2, inf)"},
 )
 def logistic_ranking(student: Tensor, teacher: Teacher, *, k: int = 10) -> Tensor:
     """Logistic loss on each pair of the teacher's top k: the student is to rank them alike.

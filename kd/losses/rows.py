@@ -10,6 +10,7 @@ from kd.alignment import Aligner, Alignment, AnswerTokens, truncate
 from kd.errors import LossError
 from kd.losses.answers import Answers, DenseTeacher, TeacherAnswers, target_log_probs
 from kd.losses.features import AlignedFeatures, Features
+from kd.losses.selection import select_rows
 from kd.losses.spans import SpanLogProbs, Spans
 from kd.losses.teacher import Teacher, TopKRows
 
@@ -76,6 +77,7 @@ class AlignedBatch:
     extras: Extras
     temperature: float
     teacher_temperature: float
+    alone: bool = False  # a part whose rows are evaluated without the others
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,7 +99,7 @@ class AlignedBatch:
         """The batch cut down to some of its aligned rows."""
         pairs = self.pairs
         chosen = {name: value[rows] for name, value in vars(pairs).items()}
-        return replace(self, pairs=Alignment(**chosen))
+        return replace(self, pairs=Alignment(**chosen), alone=True)
 
     @property
     def temperatures(self) -> tuple[float, float]:
@@ -107,7 +109,7 @@ class AlignedBatch:
     @cached_property
     def student(self) -> Tensor:
         """The student's logits, [N, Vs]."""
-        return _temper(self.logits[self.places].to(self.dtype), self.temperature)
+        return _temper(select_rows(self.logits, *self.places).to(self.dtype), self.temperature)
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -145,7 +147,9 @@ class AlignedBatch:
         )
 
     def _own_log_probs(self, chosen: Tensor) -> Tensor:
-        rows = self.logits[self.own.sequence[chosen], self.own.position[chosen]]
+        if self.alone:  # a gradient through these logits would be lost
+            raise LossError('the loss reads the student at other rows: declare rows="batch".')
+        rows = select_rows(self.logits, self.own.sequence[chosen], self.own.position[chosen])
         return target_log_probs(rows.to(self.dtype), self.own.targets[chosen], self.temperature)
 
     def _teacher_log_probs(self, chosen: Tensor) -> Tensor:
@@ -167,7 +171,7 @@ class AlignedBatch:
     @cached_property
     def answers_of_student(self) -> Tensor:
         """The student's logits on all of its answer tokens, [M, Vs], paired or not."""
-        rows = self.logits[self.own.sequence, self.own.position]
+        rows = select_rows(self.logits, self.own.sequence, self.own.position)
         return _temper(rows.to(self.dtype), self.temperature)
 
     @cached_property

@@ -31,17 +31,28 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class ModelSide:
-    """Size and output layer of one model: logits are scale * hidden states @ output.T.
+    """Sizes and output layer of one model: logits are scale * hidden states @ output.T.
 
     `output` is the model's own parameter, not a copy of it: a loss detaches it whenever it
     reads it, so that it never trains it and always sees what training has made of it.
     """
 
-    hidden_size: int
-    layers: int
-    heads: int
+    hidden_sizes: tuple[int, ...]  # of the entries of `ModelFeatures.hidden`
     output: Tensor  # [V, D], weight of the layer that gives logits
     scale: float = 1.0  # of the last hidden states: D ** -0.5 in a T5 with tied embeddings
+    plain: bool = True  # whether logits are nothing but that product (no bias, no soft cap)
+
+    def require_plain(self, loss: str) -> None:
+        """Refuse an output layer that the weight alone does not describe.
+
+        Raises:
+            LossError: logits are more than the product.
+        """
+        if not self.plain:
+            raise LossError(
+                f"loss '{loss}' reads hidden states out by the weight of the output layer, but in "
+                "one of these models logits are more than that product (a bias, a soft cap)."
+            )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from kd.losses.teacher import Teacher
     formula=r"\sum_v p_v \ln \frac{p_v}{a p_v + (1 - a) q_v}",
     source="Ko et al., arXiv 2402.03898, section 3.1 (SKL)",
     aliases=("skl",),
+    ranges={"skew": "(0, 1)"},
 )
 def skew_kl(student: Tensor, teacher: Teacher, *, skew: float = 0.1) -> Tensor:
     """KL(p || a p + (1 - a) q), a the skew: forward KL with a floor under the student.
@@ -51,6 +52,7 @@ def skew_kl(student: Tensor, teacher: Teacher, *, skew: float = 0.1) -> Tensor:
     formula=r"\sum_v q_v \ln \frac{q_v}{(1 - a) p_v + a q_v}",
     source="Ko et al., arXiv 2402.03898, section 3.1 (SRKL)",
     aliases=("srkl",),
+    ranges={"skew": "(0, 1)"},
 )
 def skew_reverse_kl(
     student: Tensor, teacher: Teacher, *, skew: float = 0.1, detach_mixture: bool = False

@@ -28,6 +28,11 @@ from kd.losses.teacher import Teacher, TopKRows
     source="GOLD (General Online Logit Distillation), Hugging Face TRL, hybrid loss",
     aliases=("gold",),
     alignments=("spans", "truncate"),
+    ranges={
+        "teacher_weight": "[0, 1]",
+        "matched_weight": "[0, inf)",
+        "unmatched_weight": "[0, inf)",
+    },
 )
 class GoldHybrid(nn.Module):
     """Jensen-Shannon divergence on tokens that both vocabularies have, sorted L1 on the others.

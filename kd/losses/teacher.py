@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kd.alignment.pairs import Alignment
 from kd.errors import LossError
+from kd.losses.selection import select_rows
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class TeacherLogits:
     def all_rows(self) -> "TopKRows":
         """The distributions of all M answer tokens."""
         kept = self._filled
-        return TopKRows(self.ids[kept], self.log_probs[kept], self.dropped[kept], self.vocabulary)
+        log_probs = self.log_probs.detach()[kept]
+        return TopKRows(self.ids[kept], log_probs, self.dropped[kept], self.vocabulary)
 
     @property
     def _filled(self) -> Tensor:
@@ -79,11 +81,10 @@ class TeacherLogits:
 
     def rows(self, pairs: Alignment) -> "TopKRows":
         """The distributions of the teacher's tokens in `pairs`."""
-        chosen = (pairs.sequence, pairs.teacher)
         return TopKRows(
-            ids=self.ids[chosen],
-            log_probs=self.log_probs[chosen],
-            dropped=self.dropped[chosen],
+            ids=select_rows(self.ids, pairs.sequence, pairs.teacher),
+            log_probs=select_rows(self.log_probs.detach(), pairs.sequence, pairs.teacher),
+            dropped=self.dropped[pairs.sequence, pairs.teacher],
             vocabulary=self.vocabulary,
         )
 

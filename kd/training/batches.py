@@ -54,11 +54,14 @@ class Batch:
         )
 
     def scored(self, eos_token_id: int) -> Tensor:
-        """Labels without EOS: when to stop is learned from the cross-entropy alone.
+        """Labels of the distillation term: on the teacher's text, all but EOS.
 
-        The teacher's stored tokens end before EOS, so the student's do as well.
+        The teacher's stored tokens end before EOS, so the student's do as well; when to stop is
+        learned from the cross-entropy. Text of the student has none, and holds EOS only where
+        the student drew it: there the teacher says whether that was right.
         """
-        return self.labels.masked_fill(self.labels == eos_token_id, IGNORED)
+        appended = (self.labels == eos_token_id) & ~self.student_responses[:, None]
+        return self.labels.masked_fill(appended, IGNORED)
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:

@@ -8,5 +8,5 @@ def distillation_modules(loss: str) -> tuple[str, ...]:
 
     The other losses are not among them: adding or editing one re-runs only its own students.
     """
-    looked_up = [loss_info(name).module for name in ("cross_entropy", loss) if name != "none"]
-    return ("kd.training.distillation", *looked_up)
+    infos = [loss_info(name) for name in ("cross_entropy", loss) if name != "none"]
+    return ("kd.training.distillation", *(module for info in infos for module in info.modules))

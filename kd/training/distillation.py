@@ -82,12 +82,15 @@ def _build(
     answers = read_answers(inputs["answers"])
     teacher = _open_teacher(spec, inputs, answers, tokenizer)
     store = _open_store(spec, inputs)
-    _require_one_vocabulary(spec, store, teacher, tokenizer)
+    _require_one_vocabulary(spec, store, teacher, model, tokenizer)
     live = teacher if runs_teacher(spec.method) else None
     if live is not None and loss_info(spec.method.loss).needs_live_teacher:
         for side in (model, live.model):  # other implementations do not return attentions
             side.set_attn_implementation("eager")
     splits, counts = _examples(spec, inputs, answers, model, tokenizer)
+    if live is not None:
+        for examples in splits.values():
+            live.collate(examples)  # refuses, before anything is trained, what will not fit
     steps = total_steps(len(splits["train"]), spec.training)
     objective = Objective(
         spec.method,
@@ -139,13 +142,24 @@ def _require_one_vocabulary(
     spec: DistillSpec,
     store: LogitReader | None,
     teacher: LiveTeacher | None,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     if spec.method.loss == "none" or not loss_info(spec.method.loss).same_vocabulary:
         return
     shared = teacher.same_tokenizer if teacher is not None else True
+    widths = {model.config.vocab_size}
     if store is not None:
         shared = shared and store.index.tokenizer == vocabulary_digest(tokenizer)
+        widths.add(store.index.vocabulary)
+    if teacher is not None:
+        widths.add(teacher.model.config.vocab_size)
+    if shared and len(widths) > 1:
+        raise LossError(
+            f"loss '{spec.method.loss}' compares column by column, and the tokenizers agree, but "
+            f"the output layers have {' and '.join(map(str, sorted(widths)))} columns: resize one "
+            "model's embeddings to the other's width."
+        )
     if not shared:
         raise LossError(
             f"loss '{spec.method.loss}' needs one shared tokenizer, but the student's tokens are "
@@ -197,6 +211,7 @@ def _examples(
         "train": subset(_of_split(answers, "train"), spec.fraction, spec.seed),
         "validation": _of_split(answers, "validation"),
     }
+    responses = spec.method.responses
     sets: dict[str, ExampleSet] = {}
     for split, rows_of_split in chosen.items():
         rows = {row.id: row for row in read_rows(inputs[split])}
@@ -206,6 +221,7 @@ def _examples(
             tokenizer,
             encoder_decoder=bool(model.config.is_encoder_decoder),
             max_length=min(spec.training.max_length, context_length(model, tokenizer)),
+            room=responses.max_new_tokens if isinstance(responses, OnPolicy) else 0,
         )
     counts = {split: found.counts() for split, found in sets.items()}
     return {split: found.examples for split, found in sets.items()}, counts

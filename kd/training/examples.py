@@ -54,8 +54,11 @@ def build_examples(
     *,
     encoder_decoder: bool,
     max_length: int,
+    room: int = 0,
 ) -> ExampleSet:
     """Encode every answered row; `max_length` bounds prompt and target together, in tokens.
+
+    `room` is how many tokens there must be for an answer, however short the teacher's is.
 
     Raises:
         DataError: an answer belongs to no row, or nothing is left.
@@ -72,7 +75,7 @@ def build_examples(
             continue
         prompt = encode_prompt(tokenizer, build_prompt(rows[answer.id], []), encoder_decoder)
         target, ends = encode_target(tokenizer, answer.answer)
-        if len(prompt) + len(target) > max_length:
+        if len(prompt) + max(len(target), room) > max_length:
             found.too_long += 1
             continue
         found.examples.append(Example(answer.id, prompt, target, ends, answer.answer))

@@ -66,17 +66,29 @@ class LiveTeacher:
 
     def _read(self, example: Example) -> Example:
         prompt = encode_prompt(self.tokenizer, self._prompts[example.id], self.encoder_decoder)
-        if self.same_tokenizer:
-            target, ends = example.target, example.ends
-        else:
-            target, ends = encode_target(self.tokenizer, example.answer)
+        target, ends = self._answer(example)
         limit = context_length(self.model, self.tokenizer)
-        if len(prompt) + len(target) > limit:
+        room = limit if self.encoder_decoder else limit - len(prompt)
+        if example.by_student:  # however long it is in these tokens, what fits is compared
+            target, ends = target[: max(room, 0)], ends[: max(room, 0)]
+        if max(len(target) - room, len(prompt) - limit) > 0:
             raise DataError(
-                f"row '{example.id}': prompt and answer take {len(prompt) + len(target)} tokens, "
-                f"the teacher reads {limit}. Lower the teacher's shots or 'max_new_tokens'."
+                f"row '{example.id}': the teacher's prompt takes {len(prompt)} tokens and the "
+                f"answer {len(target)}, but the teacher reads {limit}. Lower its 'shots'."
             )
         return replace(example, prompt=prompt, target=target, ends=ends)
+
+    def _answer(self, example: Example) -> tuple[list[int], list[int]]:
+        """The answer in the teacher's tokens, and where they end; EOS as in the example."""
+        if not self.same_tokenizer:
+            if not example.answer:
+                return [self.tokenizer.eos_token_id], [0]
+            target, ends = encode_target(self.tokenizer, example.answer)
+            return (target[:-1], ends[:-1]) if example.by_student else (target, ends)
+        if example.by_student:
+            return example.target, example.ends
+        # The end-of-text token may be another one, as in a base model and its chat variant.
+        return [*example.target[:-1], self.tokenizer.eos_token_id], example.ends
 
     @torch.no_grad()
     def __call__(self, batch: Batch, *, features: bool) -> TeacherOutputs:
@@ -97,5 +109,5 @@ def features_of(model: PreTrainedModel, outputs: object) -> ModelFeatures:
     side = "decoder_" if model.config.is_encoder_decoder else ""
     return ModelFeatures(
         hidden=getattr(outputs, f"{side}hidden_states"),
-        attentions=getattr(outputs, f"{side}attentions"),
+        attentions=getattr(outputs, f"{side}attentions", None) or (),
     )

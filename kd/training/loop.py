@@ -104,6 +104,7 @@ class Loop:
         given = [self._material.train[index] for index in indices]
         examples = self._policy.prepare(self.model, given, self.step)
         self.model.train()
+        self._objective.train()
         terms: Terms = self._objective(self.model, self._material.collate(examples))
         values = terms.values()
         rate = self._scheduler.get_last_lr()[0]
@@ -140,6 +141,7 @@ class Loop:
         are comparable.
         """
         self.model.eval()  # type: ignore[no-untyped-call]
+        self._objective.eval()  # a loss with a schedule is compared at the schedule's end
         rows = self._material.validation
         sums: dict[str, float] = {}
         for indices in in_order(len(rows), self._training.batch_size):

@@ -1,5 +1,6 @@
 """Answers that a student samples while it learns, for on-policy distillation."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from kd.data.prompts import answer_text
 from kd.experiment.methods import OnPolicy
 from kd.models.encoding import pad_batch
-from kd.training.examples import Example, encode_target
+from kd.models.offsets import encode_answer_with_ends
+from kd.training.examples import Example
 
 
 class Sampler:
@@ -38,11 +40,15 @@ class Sampler:
         self, model: PreTrainedModel, examples: Sequence[Example], step: int
     ) -> list[Example]:
         """The examples with answers that `model` samples now."""
-        training = model.training
+        training, configured = model.training, model.generation_config
         model.train(False)
+        # Nothing of the model's own generation settings (suppressed tokens, penalties) may
+        # bend the distribution that is sampled.
+        model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
         with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(model)):
-            torch.manual_seed((self._seed << 32) + step)
+            torch.manual_seed(random.Random(f"sample-{self._seed}-{step}").getrandbits(63))
             drawn = self._sample(model, [example.prompt for example in examples])
+        model.generation_config = configured
         model.train(training)
         return [self._answered(*pair) for pair in zip(examples, drawn, strict=True)]
 
@@ -73,15 +79,26 @@ class Sampler:
         )
 
     def _answered(self, example: Example, row: Tensor) -> Example:
-        eos = self._tokenizer.eos_token_id
-        ids = row.tolist()
-        ids = ids[: ids.index(eos)] if eos in ids else ids
-        answer = answer_text(str(self._tokenizer.decode(ids, skip_special_tokens=True)))
+        ids = self._until_end(row.tolist())
+        answer = answer_text(self._text(ids))
         # The teacher reads the very tokens, so that any growing ends align them one by one.
-        target, ends = [*ids, eos], [*range(1, len(ids) + 1), len(ids)]
+        eos = self._tokenizer.eos_token_id
+        target, ends = ids, list(range(1, len(ids) + 1))
         if not self._exact:
-            target, ends = encode_target(self._tokenizer, answer) if answer else ([eos], [0])
+            target, ends = (
+                encode_answer_with_ends(self._tokenizer, answer) if answer else ([eos], [0])
+            )
         return replace(example, target=target, ends=ends, answer=answer, by_student=True)
+
+    def _until_end(self, ids: list[int]) -> list[int]:
+        """The tokens up to the one that ends the answer, EOS or a newline after text."""
+        for count, token in enumerate(ids, start=1):
+            if token == self._tokenizer.eos_token_id or "\n" in self._text(ids[:count]).lstrip():
+                return ids[:count]
+        return ids
+
+    def _text(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def _cuda_devices(model: PreTrainedModel) -> list[torch.device]:

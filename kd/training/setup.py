@@ -6,7 +6,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kd.losses.catalogue import LossInfo
 from kd.losses.setup import Embeddings, Models, ModelSide, Setup, Vocabularies
 from kd.models.vocabulary import common_embeddings, token_texts
-from kd.training.live import LiveTeacher
+from kd.training.live import LiveTeacher, features_of
 
 
 def build_setup(
@@ -56,10 +56,25 @@ def _side(model: PreTrainedModel) -> ModelSide:
     output: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     # A T5 with tied embeddings divides what enters its output layer by the root of its width.
     divided = getattr(model.config, "scale_decoder_outputs", False)
+    scale = config.hidden_size**-0.5 if divided else 1.0
+    hidden, logits = _probe(model)
+    found = scale * hidden[-1] @ output.weight.detach().T
     return ModelSide(
-        hidden_size=config.hidden_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
+        hidden_sizes=tuple(layer.shape[-1] for layer in hidden),
         output=output.weight,
-        scale=config.hidden_size**-0.5 if divided else 1.0,
+        scale=scale,
+        plain=torch.allclose(found, logits, rtol=1e-3, atol=1e-4 * float(logits.abs().max())),
     )
+
+
+@torch.no_grad()
+def _probe(model: PreTrainedModel) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    """Hidden states of every layer and logits on two tokens, to see how they hang together."""
+    ids = torch.tensor([[0, 1]], device=model.device)
+    inputs = {"input_ids": ids}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids
+    training = model.training
+    outputs = model.train(False)(**inputs, output_hidden_states=True)
+    model.train(training)
+    return features_of(model, outputs).hidden, outputs.logits

@@ -172,3 +172,32 @@ def test_yaml_cannot_construct_objects(tmp_path):
     path = tmp_path / "evil.yaml"
     path.write_text("name: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
     assert "not valid YAML" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ({"loss": "none", "ce_weight": 0.0}, "nothing to learn from"),
+        ({"loss": "none", "temperature": 4.0}, "'methods.extra.temperature' is set"),
+        ({"loss": "none", "options": {"bogus": 3}}, "'methods.extra.options' is set"),
+        ({"loss": "none", "responses": {"policy": "mixed"}}, "'methods.extra.responses' is set"),
+        ({"loss": "cross_entropy", "responses": {"policy": "both"}}, "does not ask the teacher"),
+        ({"loss": "cald"}, "Set 'responses: {policy: both}'"),
+        ({"loss": "uld", "alignment": "chunks"}, "but under: truncate, spans"),
+        ({"loss": "skew_kl", "options": {"skew": 1.5}}, "must lie in (0, 1)"),
+        ({"loss": "uld", "temperature": 2.0}, "stored logits are truncated"),
+        ({"loss": "uld", "teacher_temperature": 2.0}, "stored logits are truncated"),
+    ],
+)
+def test_a_method_that_would_not_do_what_it_says_is_refused(content, write, method, said):
+    content["methods"]["extra"] = method
+    assert said in refusal(write(content))
+
+
+def test_variants_that_need_whole_distributions_are_refused_on_truncated_ones(content, write):
+    method = {"loss": "multi_level_ot", "options": {"variant": "head"}}
+    content["methods"]["extra"] = method
+    message = refusal(write(content))
+    assert "whole distributions" in message and "uld" in message
+    content["logits"] = {"epsilon": 0.0}
+    load_experiment(write(content))

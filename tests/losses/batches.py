@@ -150,7 +150,7 @@ def random_features(logits: Tensor, size: int) -> ModelFeatures:
 
 def random_model(logits: Tensor, size: int) -> ModelSide:
     """Two layers, two heads and a random output layer."""
-    return ModelSide(size, layers=2, heads=2, output=torch.randn(logits.shape[-1], size).double())
+    return ModelSide((size,) * 3, output=torch.randn(logits.shape[-1], size).double())
 
 
 def batch_for(name: str, seed: int = 0) -> Batch:

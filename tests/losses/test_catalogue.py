@@ -59,9 +59,20 @@ def test_a_declaration_is_read_from_source_text() -> None:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("power: float = 1.0", "power: float"), ('"somewhere, eq. 1"', "WHERE"), ("family=", "fam=")],
+    [
+        ("power: float = 1.0", "power: float"),
+        ('"somewhere, eq. 1"', "WHERE"),
+        ("family=", "fam="),
+        ("lower_bound", "lowerbound"),
+        ("student: Tensor,", "studnt: Tensor,"),
+        ("teacher: Tensor,", "teacher: Tensor, /,"),
+        ('formula="x"', 'formula="x", choices={"strength": ("a",)}'),
+        ('formula="x"', 'formula="x", ranges={"power": "[2, 3]"}'),
+        ('formula="x"', 'formula="x", alignments="spans"'),
+    ],
 )
 def test_an_unreadable_declaration_is_refused_by_name(before: str, after: str) -> None:
+    assert before in NEW_LOSS
     with pytest.raises(LossError, match="half_l1"):
         declared_losses(NEW_LOSS.replace(before, after), "kd.losses.new")
 
@@ -135,3 +146,33 @@ def test_the_page_of_losses_is_the_one_that_the_declarations_give() -> None:
     assert page.read_text(encoding="utf-8") == render_losses(), (
         "kd losses --markdown > docs/losses.md"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("skew_kl", "skew", 1.0),
+        ("skew_kl", "skew", 0),
+        ("amid", "alpha", float("nan")),
+        ("amid", "alpha", float("inf")),
+        ("hinge_ranking", "k", 1),
+        ("hinge_ranking", "margin", "big"),
+        ("gold_hybrid", "matched_weight", -1.0),
+        ("hidden_state", "layers", []),
+        ("hidden_state", "layers", [7.0]),
+        ("hidden_state", "layers", ["a"]),
+        ("ot_uniform", "support", -1),
+        ("taid", "t_start", 2.0),
+    ],
+)
+def test_a_value_outside_what_an_option_may_be_is_refused(
+    name: str, option: str, value: object
+) -> None:
+    with pytest.raises(LossError, match=f"option '{option}' is"):
+        loss_info(name).check_options({option: value})
+
+
+def test_values_at_the_ends_of_an_interval_are_told_apart() -> None:
+    loss_info("taid").check_options({"t_start": 0, "t_end": 1})
+    loss_info("hinge_ranking").check_options({"margin": None})
+    loss_info("hidden_state").check_options({"layers": [0.0, 0.5, 1.0]})

@@ -38,7 +38,7 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
 def side(vocabulary: int, size: int, seed: int, scale: float = 1.0) -> ModelSide:
     generator = torch.Generator().manual_seed(seed)
     output = torch.randn(vocabulary, size, generator=generator, dtype=torch.float64)
-    return ModelSide(size, layers=2, heads=2, output=output, scale=scale)
+    return ModelSide((size,) * 3, output=output, scale=scale)
 
 
 def answers(targets: list[list[int]]) -> Answers:
@@ -284,5 +284,5 @@ def test_the_seed_decides_the_matrices() -> None:
 
 
 def test_an_unknown_divergence_is_refused() -> None:
-    with pytest.raises(LossError, match="divergence 'kl'"):
+    with pytest.raises(LossError, match="'divergence' is 'kl'"):
         cross_tokenizer().loss("dual_space", divergence="kl")

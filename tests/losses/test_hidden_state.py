@@ -31,7 +31,7 @@ def at_one_position(student: list[list[float]], teacher: list[list[float]]) -> A
 
 
 def hidden_state(student: int, teacher: int, **options: object) -> HiddenState:
-    sides = (ModelSide(size, 1, 1, torch.zeros(2, size)) for size in (student, teacher))
+    sides = (ModelSide((size,), torch.zeros(2, size)) for size in (student, teacher))
     return HiddenState(Models(*sides), **options).double()  # type: ignore[arg-type]
 
 

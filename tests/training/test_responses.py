@@ -73,15 +73,58 @@ def test_samples_depend_on_seed_and_step_alone(setup, tokenizer, architecture):
     assert sampler(made.model, examples, step=2) == first
     assert sampler(made.model, examples, step=3) != first
     assert all(example.by_student for example in first)
-    assert all(example.target[-1] == tokenizer.eos_token_id for example in first)
-    assert all(tokenizer.eos_token_id not in example.target[:-1] for example in first)
+    eos = tokenizer.eos_token_id
+    for example in first:
+        drawn = tokenizer.decode(example.target[:-1], skip_special_tokens=True)
+        assert eos not in example.target[:-1] and "\n" not in drawn.lstrip()
+        assert (
+            len(example.target) == 6
+            or example.target[-1] == eos
+            or "\n" in tokenizer.decode(example.target)
+        ), "only an end or the limit ends a sample"
+
+
+def test_the_models_own_generation_settings_do_not_bend_the_samples(setup, tokenizer):
+    made = setup()
+    allowed = [40, 41]
+    configured = made.model.generation_config
+    configured.suppress_tokens = [i for i in range(len(tokenizer)) if i not in allowed]
+    sampler = Sampler(tokenizer, BothTexts(policy="both", max_new_tokens=6), exact=True, seed=1)
+    drawn = sampler(made.model, made.material.train, step=0)
+    assert {token for example in drawn for token in example.target} - set(allowed)
+    assert made.model.generation_config is configured
+
+
+def test_where_a_student_ends_its_text_the_teacher_is_asked(setup, tokenizer):
+    """EOS that the student drew is scored; EOS that was appended to the teacher's is not."""
+    made = setup(method=Method(loss="reverse_kl", responses=MixedText(policy="mixed")))
+    eos = tokenizer.eos_token_id
+    example = made.material.train[0]
+    own = replace(example, by_student=True)
+    for given, scored in ((example, False), (own, True)):
+        batch = made.material.collate([given])
+        assert bool((batch.scored(eos) == eos).any()) is scored
+        assert bool((batch.live.scored(eos) == eos).any()) is scored
+
+
+def test_a_schedule_that_moves_the_target_does_not_choose_the_student(setup, folder):
+    """TAID's validation loss is that of the schedule's end: a student that learns wins late."""
+    live = MixedText(policy="mixed", student_fraction=0.0)
+    method = Method(loss="taid", ce_weight=0.0, responses=live)
+    made = setup(method=method, epochs=12, validations=12)
+    made.loop.run(CheckpointFolder(folder, "f"), lambda *_: None)
+    assert made.loop.best["step"] > made.loop.total_steps // 2
 
 
 def test_text_of_the_student_is_no_target(setup, tokenizer):
     """On it the cross-entropy is silent: a copied answer must not count a second time."""
     made = setup(method=Method(loss="forward_kl", responses=BothTexts(policy="both")))
     examples = made.material.train[:2]
-    doubled = [*examples, *(replace(example, by_student=True) for example in examples)]
+    copies = [  # as the student would have drawn them, up to its limit
+        replace(example, by_student=True, target=example.target[:-1], ends=example.ends[:-1])
+        for example in examples
+    ]
+    doubled = [*examples, *copies]
     once = made.objective(made.model, made.material.collate(examples))
     twice = made.objective(made.model, made.material.collate(doubled))
     assert torch.isclose(once.cross_entropy, twice.cross_entropy)
