@@ -13,15 +13,26 @@ from kd.experiment.layout import Run
 from kd.experiment.stages import TableSpec
 from kd.provenance.manifest import read_manifest
 
-COLUMNS = ["steps", "seconds_per_step", "job_seconds", "peak_memory_mib", "host"]
+COLUMNS = [
+    "steps",
+    "seconds_per_step",
+    "cpu_seconds_per_step",
+    "job_seconds",
+    "peak_memory_mib",
+    "host",
+]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One distillation's cost. `job_seconds` includes loading and validation."""
+    """One distillation's cost. `job_seconds` includes loading and validation.
+
+    On a busy machine the time of the processor tells more than that of the clock.
+    """
 
     steps: int
     seconds_per_step: float
+    cpu_seconds_per_step: float
     job_seconds: float
     peak_memory_mib: int
     host: str
@@ -48,6 +59,7 @@ def _cost(run: Run, results: Path) -> Cost:
     return Cost(
         steps=notes["steps"],
         seconds_per_step=notes["seconds_per_step"],
+        cpu_seconds_per_step=notes["cpu_seconds_per_step"],
         job_seconds=context["seconds"],
         peak_memory_mib=context["peak_memory_mib"],
         host=context["host"],

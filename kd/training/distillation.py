@@ -69,6 +69,7 @@ def distill(
         "steps": loop.total_steps,
         "selected": loop.best,
         "seconds_per_step": round(loop.seconds / max(loop.timed_steps, 1), 6),
+        "cpu_seconds_per_step": round(loop.cpu_seconds / max(loop.timed_steps, 1), 6),
     }
     record.write(out / "model", out / "train.jsonl", notes=notes)
     folder.remove()

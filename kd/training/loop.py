@@ -58,6 +58,7 @@ class Loop:
         self._policy = policy or ResponsePolicy()
         self.total_steps = total_steps(len(material.train), training)
         self.seconds = 0.0  # in the steps of this process; validations do not count
+        self.cpu_seconds = 0.0
         self.timed_steps = 0
         self._validate_every = max(1, math.ceil(self.total_steps / training.validations))
         self._optimizer = build_optimizer(self._trained(), training)
@@ -78,9 +79,10 @@ class Loop:
         if found is not None:
             self._restore(found)
         while self.step < self.total_steps:
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             terms = self._train_step()
             self.seconds += time.perf_counter() - started
+            self.cpu_seconds += time.process_time() - used
             self.timed_steps += 1
             if self.step % self._validate_every == 0 or self.step == self.total_steps:
                 self._validate()

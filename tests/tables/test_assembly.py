@@ -63,7 +63,7 @@ def write_run(results, run):
     curve = results / run.path / "train.jsonl"
     curve.write_text("{}")
     record = StageRecord("distill", Empty(), {}, ("kd.training.code",))
-    record.write(curve, notes={"steps": 3, "seconds_per_step": 0.5})
+    record.write(curve, notes={"steps": 3, "seconds_per_step": 0.5, "cpu_seconds_per_step": 0.25})
 
 
 def read_csv(path):
@@ -158,6 +158,7 @@ def test_costs_lie_beside_the_table_and_are_not_hashed(results):
         ("teacher_text", "1"),
         ("uld", "0"),
     ]
+    assert costs[0]["cpu_seconds_per_step"] == "0.25"
     assert costs[0]["seconds_per_step"] == "0.5" and int(costs[0]["peak_memory_mib"]) > 10
     outputs = read_manifest(results / "tables/t.manifest.json")["hashed"]["outputs"]
     assert sorted(outputs) == ["t.csv", "t.json", "t.md"]
