@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import kd
-from kd.commands import lookup, stages
+from kd.commands import audit, history, lookup, stages
 from kd.errors import KdError
 
 USAGE_ERROR = 2
@@ -34,6 +34,8 @@ app = typer.Typer(
 )
 app.add_typer(stages.app)
 app.add_typer(lookup.app)
+app.add_typer(audit.app, name="audit")
+app.add_typer(history.app)
 
 
 def _version(wanted: bool) -> None:

@@ -26,7 +26,8 @@ ALLOWED = {
     "tracking": {"data", "evaluation", "experiment", "provenance", "training"},
 }
 ALLOWED["audit"] = {"data", "evaluation", "experiment", "logits", "models", "provenance", "tables"}
-ALLOWED["commands"] = set(ALLOWED)
+ALLOWED["audit"] |= {"training", "workflow"}  # whose code makes a student; what would run again
+ALLOWED["commands"] = set(ALLOWED) | {"workflow"}
 LEAVES = {"errors", "progress"}
 
 

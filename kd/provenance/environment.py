@@ -24,6 +24,9 @@ NUMERIC_PACKAGES = (
     "bert-score",
     "safetensors",
     "pyarrow",
+    "POT",
+    "RapidFuzz",
+    "scipy",
 )
 
 
@@ -37,11 +40,14 @@ def _installed(package: str) -> str | None:
 def numerics() -> dict[str, Any]:
     """Versions, instruction set, device class, threads and determinism flags (hashed)."""
     torch = sys.modules.get("torch")
+    on_gpu = bool(torch and torch.cuda.is_initialized())
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch and on_gpu else {}
     return {
         "python": platform.python_version(),
         "packages": {name: _installed(name) for name in NUMERIC_PACKAGES},
         "machine": platform.machine(),
-        "device": "cuda" if torch and torch.cuda.is_initialized() else "cpu",
+        "device": "cuda" if on_gpu else "cpu",
+        **gpu,
         "cpu_capability": torch.backends.cpu.get_cpu_capability() if torch else None,
         "threads": torch.get_num_threads() if torch else 1,
         "deterministic": bool(torch and torch.are_deterministic_algorithms_enabled()),

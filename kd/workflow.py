@@ -1,0 +1,89 @@
+"""Asking Snakemake what it would do. The only module of the package that calls it.
+
+It runs as a subprocess, as a dry run: nothing is made.
+"""
+
+import base64
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd.errors import KdError
+from kd.provenance.canonical import canonical_json
+
+_TIMEOUT = 600  # seconds; planning the largest experiment takes a few
+_JOB = re.compile(r"^(?:Job \d+: (?P<message>.*)|(?:local)?rule (?P<rule>\S+):)$")
+_REASON = re.compile(r"^\s*[Rr]eason: (?P<reason>.*)$")
+
+
+class WorkflowError(KdError):
+    """Snakemake cannot be asked, or refuses."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job that a dry run would run: what it says it does, and why it is needed."""
+
+    job: str
+    reason: str
+
+
+def dry_run(
+    targets: Sequence[str], *, experiment: str, overrides: Mapping[str, Any], checkout: Path
+) -> list[Planned]:
+    """The jobs that Snakemake would run for `targets`, in the order in which it lists them.
+
+    Args:
+        targets: files, as the rules name them.
+        experiment: value of `--config experiment=…`.
+        overrides: further `--config` values.
+        checkout: folder of the Snakefile, and of `results/`.
+
+    Raises:
+        WorkflowError: there is no Snakefile, or Snakemake refuses.
+    """
+    if not (checkout / "Snakefile").is_file():
+        raise WorkflowError(f"{checkout}: no Snakefile, so nothing can be planned here.")
+    config = {"experiment": experiment} | dict(overrides)
+    values = [f"{key}={_config_value(value)}" for key, value in config.items()]
+    command = [sys.executable, "-m", "snakemake", *targets, "--dry-run", "--cores", "1"]
+    command += ["--nocolor", "--config", *values]
+    try:
+        done = subprocess.run(
+            command, cwd=checkout, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise WorkflowError(f"Snakemake cannot be run ({error}).") from None
+    output = done.stdout + done.stderr
+    if done.returncode != 0:
+        lines = [line for line in output.splitlines() if line.strip()]
+        raise WorkflowError(f"Snakemake refuses: {lines[-1] if lines else 'no reason given'}")
+    return parse_plan(output)
+
+
+def _config_value(value: Any) -> str:
+    return value if isinstance(value, str) else canonical_json(value)
+
+
+def parse_plan(output: str) -> list[Planned]:
+    """The jobs in a dry run's output, each with its reason."""
+    planned: list[Planned] = []
+    job = ""
+    for line in output.splitlines():
+        head, reason = _JOB.match(line), _REASON.match(line)
+        if head:
+            job = head["message"] or head["rule"]
+        elif reason and job:
+            planned.append(Planned(job, reason["reason"].strip()))
+            job = ""
+    return planned
+
+
+def is_recorded(target: str, checkout: Path) -> bool:
+    """Whether Snakemake remembers how it made `target`; without that, it misses changes."""
+    name = base64.b64encode(target.encode()).decode()
+    return (checkout / ".snakemake" / "metadata" / name).is_file()
