@@ -6,9 +6,17 @@ Every module beside this one registers its translations when it is imported.
 import importlib
 from pathlib import Path
 
-from tests.golden.calls import DEFECTS, SOURCES, Call, Inputs, NotYet, Unsupported, tensor
+from tests.golden.calls import (
+    DEFECTS,
+    RESTATEMENTS,
+    SOURCES,
+    Call,
+    Inputs,
+    Unsupported,
+    tensor,
+)
 
 for _path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
     importlib.import_module(f"tests.golden.{_path.stem}")
 
-__all__ = ["DEFECTS", "SOURCES", "Call", "Inputs", "NotYet", "Unsupported", "tensor"]
+__all__ = ["DEFECTS", "RESTATEMENTS", "SOURCES", "Call", "Inputs", "Unsupported", "tensor"]

@@ -30,10 +30,10 @@ CHUNK = 1000  # bytes; ends inside of a chunk differ by two from token to token
 
 @source(("bminixhofer/tokenkit", "compute_alm_loss(chunk_kind=unconstrained)"))
 def alm(inputs: Inputs, hyper: Hyper) -> Call:
-    difference = hyper.pop("alm_diff_fn")
+    difference = hyper.pop("alm_diff_fn", "binary_ce")
     weights = hyper.pop("numerator", COUNTS[0])
     divisor = hyper.pop("denominator", COUNTS[0])
-    mode = set(hyper.pop("alm_mode").split("+"))
+    mode = set(hyper.pop("alm_mode", "merge_by_space_prob+append_space").split("+"))
     merge = hyper.pop("tokenizer_pair_bias_threshold", 0.0)
     hyper.pop("epsilon", None)  # keeps their logarithms below 0
     if difference not in DIFFERENCES or weights not in COUNTS or divisor not in COUNTS:
@@ -78,7 +78,7 @@ def chunked(inputs: Inputs) -> Call:
     alignments = {side: masked_alignment(inputs, side) for side in SIDES}
     filled = [alignment.any(1) for alignment in alignments.values()]
     if not torch.equal(*filled):
-        raise Unsupported("chunks with tokens on one side only")
+        raise ValueError("chunks with tokens on one side only: no ends of tokens give them")
     for place, side in enumerate(SIDES):
         # One more token after the last, which is in no chunk: it has a predecessor to follow.
         ids = torch.nn.functional.pad(inputs[f"{side}_input_ids"], (0, 1))[:, 1:]
@@ -100,7 +100,7 @@ def place_tokens(chunk: Tensor, labels: Tensor, ends: Tensor, odd: int) -> None:
     """Ends [T] of tokens in chunks [T, C], whose last one on either side ends alike."""
     (inside,) = chunk.any(1).nonzero(as_tuple=True)
     if len(inside) and len(inside) != int(inside[-1] - inside[0]) + 1:
-        raise Unsupported("tokens between chunks")
+        raise ValueError("tokens between chunks: no ends of tokens give them")
     labels[: int(inside[0]) if len(inside) else 0] = IGNORED
     columns = chunk.any(0).nonzero()[:, 0].tolist()
     for rank, column in enumerate(columns):

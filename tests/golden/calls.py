@@ -15,12 +15,11 @@ IGNORED = -100
 Hyper = dict[str, Any]
 
 
-class NotYet(Exception):
-    """We have no loss for this case so far."""
-
-
 class Unsupported(Exception):
-    """A loss that is not ours to offer, with the reason."""
+    """A function, or a range of its hyper-parameters, that is not ours to offer: the reason.
+
+    Never raised for what the tensors of a case happen to be.
+    """
 
 
 @dataclass
@@ -68,6 +67,27 @@ class Inputs:
         """Labels that score every position."""
         return torch.zeros(self[f"{side}_logits"].shape[:2], dtype=torch.int64)
 
+    def padding(self) -> Tensor:
+        """Which columns [V] are -inf on both sides in all rows; of one vocabulary only."""
+        student, teacher = self["student_logits"], self["teacher_logits"]
+        if student.shape[-1] != teacher.shape[-1]:
+            return torch.zeros(student.shape[-1], dtype=torch.bool)
+        return ((student == -torch.inf) & (teacher == -torch.inf)).flatten(0, 1).all(0)
+
+    def without(self, columns: Tensor) -> "Inputs":
+        """The same case without these columns of the logits; labels count the others."""
+        kept = {
+            name: values[..., ~columns]
+            for name, values in self.tensors.items()
+            if name.endswith("_logits")
+        }
+        numbers = (~columns).long().cumsum(0) - 1
+        for name, values in self.tensors.items():
+            if name.endswith("labels"):
+                assert not columns[values[values != IGNORED]].any(), "a label that pads"
+                kept[name] = numbers[values.clamp(min=0)].where(values != IGNORED, IGNORED)
+        return Inputs(self.tensors | kept)
+
     def call(self, name: str, **settings: Any) -> Call:
         return Call(
             name,
@@ -99,7 +119,7 @@ Identity = Callable[["Inputs", Hyper, Tensor, Tensor], bool]
 
 @dataclass(frozen=True)
 class Defect:
-    """A range of hyper-parameters in which another system is wrong, and how that is known.
+    """Where another system is wrong, and how that is known.
 
     `holds` is an identity from first principles. It must be true of our value and gradient
     and false of theirs: a disagreement alone would not say who is right.
@@ -107,7 +127,7 @@ class Defect:
 
     reason: str
     holds: Identity
-    applies: Callable[[Hyper], bool] = lambda hyper: True
+    applies: Callable[["Inputs", Hyper], bool] = lambda inputs, hyper: True
 
 
 DEFECTS: dict[tuple[str, str], list[Defect]] = {}
@@ -117,6 +137,25 @@ def defect(*functions: tuple[str, str], entry: Defect) -> None:
     """Declare that (repository, function) is wrong wherever `entry.applies`."""
     for function in functions:
         DEFECTS.setdefault(function, []).append(entry)
+
+
+Restatement = Callable[["Inputs", Hyper], Tensor | None]
+"""Their value with all of their declared faults; None where what they do is not known."""
+
+RESTATEMENTS: dict[tuple[str, str], Restatement] = {}
+
+
+def restated(*functions: tuple[str, str]) -> Callable[[Restatement], Restatement]:
+    """Register what a function with defects computes: then nothing else can differ unseen.
+
+    Its value and gradient must be theirs in every case to which a defect applies.
+    """
+
+    def register(restate: Restatement) -> Restatement:
+        RESTATEMENTS.update(dict.fromkeys(functions, restate))
+        return restate
+
+    return register
 
 
 def tensor(values: Any, dtype: torch.dtype) -> Tensor:

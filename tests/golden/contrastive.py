@@ -10,18 +10,18 @@ REPOSITORY = "jongwooko/distillm-2"
 
 @source((REPOSITORY, "DistiLLMTrainer.get_batch_logps[tea_pos_kl]"))
 def on_teacher_responses(inputs: Inputs, hyper: Hyper) -> Call:
-    return written_by(inputs, student=False, skew=hyper.pop("base_alpha_1"))
+    return written_by(inputs, student=False, skew=hyper.pop("base_alpha_1", 0.1))
 
 
 @source((REPOSITORY, "DistiLLMTrainer.get_batch_logps[ref_pos_kl]"))
 def on_student_responses(inputs: Inputs, hyper: Hyper) -> Call:
-    return written_by(inputs, student=True, skew=hyper.pop("base_alpha_2"))
+    return written_by(inputs, student=True, skew=hyper.pop("base_alpha_2", 0.1))
 
 
 @source((REPOSITORY, "get_batch_logps loss_type=gkd"))
 def jensen_shannon_branch(inputs: Inputs, hyper: Hyper) -> Call:
     return inputs.call(
-        "jensen_shannon", shift=False, reduction="sequence", teacher_weight=hyper.pop("alpha")
+        "jensen_shannon", shift=False, reduction="sequence", teacher_weight=hyper.pop("alpha", 0.9)
     )
 
 

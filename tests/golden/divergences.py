@@ -12,12 +12,19 @@ DISTILLKIT = "arcee-ai/DistillKit"
 @source(
     (TRL, "GKDTrainer.generalized_jsd_loss"),
     (TRL, "generalized_jsd_loss"),
-    (TRL, "_chunked_divergence_loss (identity lm_head)"),
     ("linkedin/Liger-Kernel", "LigerFusedLinearJSDFunction.distillation_loss_fn"),
 )
 def generalised_jsd(inputs: Inputs, hyper: Hyper) -> Call:
     """Teacher weights 0 and 1 are branches of their own: forward and reverse KL."""
-    weight = hyper.pop("beta")
+    return trl_jsd(inputs, hyper, hyper.pop("beta", 0.5))
+
+
+@source((TRL, "_chunked_divergence_loss (identity lm_head)"))
+def reverse_by_default(inputs: Inputs, hyper: Hyper) -> Call:
+    return trl_jsd(inputs, hyper, hyper.pop("beta", 1.0))
+
+
+def trl_jsd(inputs: Inputs, hyper: Hyper, weight: float) -> Call:
     name = {0: "forward_kl", 1: "reverse_kl"}.get(weight, "jensen_shannon")
     options = {"teacher_weight": weight} if name == "jensen_shannon" else {}
     call = inputs.call(name, shift=False, temperature=hyper.pop("temperature", 1.0), **options)
@@ -27,9 +34,14 @@ def generalised_jsd(inputs: Inputs, hyper: Hyper) -> Call:
     return call
 
 
-@source((DISTILLM, "js_distance"), (ABKD, "js_distance"), (AMID, "js_distance"))
+@source((DISTILLM, "js_distance"))
 def weight_of_student(inputs: Inputs, hyper: Hyper) -> Call:
-    return jensen_shannon(inputs, 1 - hyper.pop("lam"))
+    return jensen_shannon(inputs, 1 - hyper.pop("lam", 0.9))
+
+
+@source((ABKD, "js_distance"), (AMID, "js_distance"))
+def small_weight_of_student(inputs: Inputs, hyper: Hyper) -> Call:
+    return jensen_shannon(inputs, 1 - hyper.pop("lam", 0.1))
 
 
 @source((KDFLOW, "compute_js_div"))

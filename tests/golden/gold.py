@@ -68,8 +68,8 @@ def gold_hybrid(inputs: Inputs, hyper: Hyper) -> Call:
 
 def aligned(inputs: Inputs, hyper: Hyper, name: str, settings: dict[str, Any]) -> Call:
     """A call by position or by span; the mean is one over sequences."""
-    extended = hyper.pop("use_extended_uld")
-    observed = hyper.pop("uld_token_merge_strategy") == "observed"
+    extended = hyper.pop("use_extended_uld", True)
+    observed = hyper.pop("uld_token_merge_strategy", "observed") == "observed"
     extras = Extras()
     if extended:
         extras = Extras(
@@ -114,8 +114,9 @@ defect(
     entry=Defect(
         reason="'observed' spans: neither shift nor chain rule; rows that predict later text learn",
         holds=only_causal_rows,
-        applies=lambda hyper: (
-            hyper["use_extended_uld"] and hyper["uld_token_merge_strategy"] == "observed"
+        applies=lambda inputs, hyper: (
+            hyper.get("use_extended_uld", True)
+            and hyper.get("uld_token_merge_strategy", "observed") == "observed"
         ),
     ),
 )

@@ -46,12 +46,15 @@ def weight_of_forward_kl(inputs: Inputs, hyper: Hyper) -> Call:
 @source(
     (DISTILLM, "symmetric_kl"),
     (ABKD, "symmetric_kl"),
-    (ABKD, "wsd"),
     (AMID, "symmetric_kl"),
-    (AMID, "wsd"),
 )
 def weight_of_reverse_kl(inputs: Inputs, hyper: Hyper) -> Call:
-    return symmetric_kl(inputs, 1 - hyper.pop("lam"))
+    return symmetric_kl(inputs, 1 - hyper.pop("lam", 0.9))
+
+
+@source((ABKD, "wsd"), (AMID, "wsd"))
+def balanced_weight_of_reverse_kl(inputs: Inputs, hyper: Hyper) -> Call:
+    return symmetric_kl(inputs, 1 - hyper.pop("lam", 0.5))
 
 
 def symmetric_kl(inputs: Inputs, forward_weight: float) -> Call:
@@ -122,6 +125,7 @@ def mean_kl_times_t2(inputs: Inputs, hyper: Hyper) -> Call:
 @source(("agokrani/distillKitPlus", "forward_kl"))
 def unmasked_kl_times_t2(inputs: Inputs, hyper: Hyper) -> Call:
     """Every position counts; the teacher is cut, or padded with -inf, to the student's width."""
+    hyper.setdefault("temperature", 2.0)
     call = mean_kl_times_t2(inputs, hyper)
     width = call.student_logits.shape[-1]
     teacher = inputs["teacher_logits"][..., :width]

@@ -11,7 +11,7 @@ REPOSITORY = "arcee-ai/DistillKit"
 
 @source((REPOSITORY, "sparse_hinge_loss"))
 def mean_hinge(inputs: Inputs, hyper: Hyper) -> Call:
-    return over_all_pairs(inputs, "hinge_ranking", margin=hyper.pop("margin"))
+    return over_all_pairs(inputs, "hinge_ranking", margin=hyper.pop("margin", None))
 
 
 @source((REPOSITORY, "sparse_logistic_ranking_loss"))

@@ -13,7 +13,7 @@ from tests.golden.kl import teacher_entropy
 )
 def cross_entropy_form(inputs: Inputs, hyper: Hyper) -> Call:
     """The teacher's entropy is not subtracted."""
-    call = inputs.call("skew_kl", shift=False, skew=hyper.pop("lam"))
+    call = inputs.call("skew_kl", shift=False, skew=hyper.pop("lam", 0.1))
     return replace(call, offset=teacher_entropy(call))
 
 
@@ -23,7 +23,7 @@ def cross_entropy_form(inputs: Inputs, hyper: Hyper) -> Call:
     ("aailab-kaist/AMiD", "skewed_reverse_kl"),
 )
 def mean_skew_reverse_kl(inputs: Inputs, hyper: Hyper) -> Call:
-    return inputs.call("skew_reverse_kl", shift=False, skew=hyper.pop("lam"))
+    return inputs.call("skew_reverse_kl", shift=False, skew=hyper.pop("lam", 0.1))
 
 
 @source(("songmzhang/DSKD", "VariousDivergence.compute_skewed_forward_kl_divergence"))
@@ -38,12 +38,14 @@ def summed_skew_reverse_kl(inputs: Inputs, hyper: Hyper) -> Call:
 
 @source(("bminixhofer/tokenkit", "compute_skewed_forward_kl_divergence"))
 def summed_skew_kl_everywhere(inputs: Inputs, hyper: Hyper) -> Call:
-    return inputs.call("skew_kl", shift=False, normalizer=1, skew=hyper.pop("skew_lambda"))
+    return inputs.call("skew_kl", shift=False, normalizer=1, skew=hyper.pop("skew_lambda", 0.1))
 
 
 @source(("bminixhofer/tokenkit", "compute_skewed_reverse_kl_divergence"))
 def summed_skew_reverse_kl_everywhere(inputs: Inputs, hyper: Hyper) -> Call:
-    return inputs.call("skew_reverse_kl", shift=False, normalizer=1, skew=hyper.pop("skew_lambda"))
+    return inputs.call(
+        "skew_reverse_kl", shift=False, normalizer=1, skew=hyper.pop("skew_lambda", 0.1)
+    )
 
 
 @source(("songmzhang/KDFlow", "compute_skewed_kl_div"))
@@ -62,7 +64,7 @@ def summed(inputs: Inputs, hyper: Hyper, name: str) -> Call:
         shift=False,
         normalizer=1,
         temperature=hyper.pop("kd_temperature"),
-        skew=hyper.pop("skew_lambda"),
+        skew=hyper.pop("skew_lambda", 0.1),
     )
 
 
@@ -71,5 +73,5 @@ def tempered(inputs: Inputs, hyper: Hyper, name: str) -> Call:
         name,
         shift=False,
         temperature=hyper.pop("temperature", 1.0),
-        skew=hyper.pop("skew_lambda"),
+        skew=hyper.pop("skew_lambda", 0.1),
     )

@@ -33,8 +33,8 @@ def sparse_times_t2(inputs: Inputs, hyper: Hyper, name: str) -> Call:
     log-probabilities.
     """
     temperature, log_probs = hyper.pop("temperature"), inputs["target_logprobs"]
-    stored_log_probs = hyper.pop("log_target")
-    if hyper.pop("missing") == "symmetric_uniform":
+    stored_log_probs = hyper.pop("log_target", True)
+    if hyper.pop("missing", "zero") == "symmetric_uniform":
         assert stored_log_probs, "the missing mass is not known of logits"
         missing = (1 - log_probs.exp().sum(-1, keepdim=True)).log()
         log_probs = torch.cat([log_probs, missing], dim=-1)

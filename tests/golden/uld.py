@@ -1,11 +1,13 @@
 """Functions that are universal logit distillation, with Hugging Face labels unless said."""
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from tests.golden.calls import IGNORED, Call, Defect, Hyper, Inputs, defect, source
+from tests.golden.calls import IGNORED, Call, Defect, Hyper, Inputs, defect, restated, source
 
 LEADING_ULD = ("agokrani/distillKitPlus", "uld_loss")
 
@@ -37,8 +39,8 @@ def whole_sequence_uld(inputs: Inputs, hyper: Hyper) -> Call:
 
 @source(LEADING_ULD)
 def leading_uld(inputs: Inputs, hyper: Hyper) -> Call:
-    """Theirs compares the k likeliest tokens only; ours has no such option."""
-    hyper.pop("k", None)
+    """Theirs compares the k likeliest tokens only: not ULD, which ours is."""
+    hyper.pop("k", 100)
     return inputs.call("uld", reduction="sequence", temperature=hyper.pop("temperature", 2.0))
 
 
@@ -60,6 +62,75 @@ defect(
     entry=Defect(
         reason="no causal shift: it reads the rows at the answer tokens, not those before them",
         holds=predicts_the_answer,
+    ),
+)
+
+
+def has_all_of_the_mass(inputs: Inputs, hyper: Hyper, value: Tensor, gradient: Tensor) -> bool:
+    """Rows of mass 1 on both sides differ by twice what one has more than the other.
+
+    Whichever the rows are, those before the answer tokens or those at them: both are tried.
+    """
+    return any(
+        math.isclose(value.item(), 2 * excess.item(), rel_tol=2e-5, abs_tol=2e-6)
+        for excess in (
+            paired_mean(inputs, hyper, lambda p, q: (p - q).clamp(min=0), start=start)
+            for start in (-1, 0)
+        )
+    )
+
+
+def paired_mean(
+    inputs: Inputs,
+    hyper: Hyper,
+    compare: Callable[[Tensor, Tensor], Tensor],
+    *,
+    start: int,
+    kept: int | None = None,
+) -> Tensor:
+    """Mean over sequences of what the paired rows, sorted, are compared to.
+
+    The first row is `start` rows after the first answer token's own. Without `kept` all of the
+    tokens are compared.
+    """
+    sequences = []
+    for b in range(len(inputs["student_logits"])):
+        sides, lengths = [], []
+        for side in ("teacher", "student"):
+            answer = (inputs.labels(side)[b] != IGNORED).nonzero()[:, 0]
+            if not len(answer):
+                break
+            lengths.append(len(answer))
+            logits = inputs[f"{side}_logits"][b, int(answer[0]) + start :]
+            probs = (logits / hyper.get("temperature", 2.0)).softmax(-1)
+            sides.append(probs.sort(-1, descending=True).values[:, :kept])
+        else:
+            width = max(side.shape[-1] for side in sides)
+            p, q = (
+                torch.nn.functional.pad(side[: min(lengths)], (0, width - side.shape[-1]))
+                for side in sides
+            )
+            sequences.append(compare(p, q).sum(-1).mean())
+    return torch.stack(sequences).mean()
+
+
+@restated(LEADING_ULD)
+def unshifted_leading_uld(inputs: Inputs, hyper: Hyper) -> Tensor:
+    """The k largest probabilities, at the answer tokens themselves, and nothing of the rest."""
+    return paired_mean(inputs, hyper, lambda p, q: (p - q).abs(), start=0, kept=hyper.get("k", 100))
+
+
+def truncates(inputs: Inputs, hyper: Hyper) -> bool:
+    widths = (inputs[f"{side}_logits"].shape[-1] for side in ("student", "teacher"))
+    return bool(hyper.get("k", 100) < max(widths))
+
+
+defect(
+    LEADING_ULD,
+    entry=Defect(
+        reason="the tokens beyond the k likeliest ones are left out, and with them their mass",
+        holds=has_all_of_the_mass,
+        applies=truncates,
     ),
 )
 
