@@ -13,8 +13,15 @@ INTRODUCTION = """\
 ```python
 from kd.losses import distillation_loss
 
-loss = distillation_loss("uld", student_logits, teacher_logits, student_labels, teacher_labels,
-                         reduction="sequence", temperature=1.0)
+loss = distillation_loss(
+    "uld",
+    student_logits,  # [B, T, V]
+    teacher_logits,
+    student_labels,  # [B, T]
+    teacher_labels,
+    reduction="sequence",
+    temperature=1.0,
+)
 ```
 
 In the formulas p is the teacher's next-token distribution, q the student's, both at the loss's
