@@ -250,9 +250,9 @@ class _Stages:
         _CURRENT.numerics = next(
             (found for part, found in self.plan.numerics.items() if part in f"{place}/{stage}"), {}
         )
-        for part, fields in self.plan.specs.items():
+        for part, changed in self.plan.specs.items():
             if part in f"{place}/{stage}":
-                spec = spec.model_copy(update=fields)
+                spec = spec.model_copy(update=changed)
         external = tuple(role for role in inputs if role in ("published",))
         return StageRecord(stage, spec, inputs, tuple(code), external=external)
 
