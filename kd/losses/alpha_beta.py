@@ -24,6 +24,7 @@ from kd.losses.teacher import Teacher
     ),
     source="Cichocki et al., Entropy 13(1), 2011; for distillation Wang et al., arXiv 2505.04560",
     aliases=("ab_div", "abkd"),
+    kernel="kd.losses.kernels.alpha_beta",
 )
 def alpha_beta(
     student: Tensor, teacher: Teacher, *, alpha: float = 0.2, beta: float = 0.7
@@ -66,6 +67,7 @@ def alpha_beta(
     truncation="lower_bound",
     formula=(r"\frac{1}{\alpha(1 - \alpha)} \left(1 - \sum_v p_v^\alpha q_v^{1 - \alpha}\right)"),
     source="Amari, Differential-Geometrical Methods in Statistics, 1985",
+    kernel="kd.losses.kernels.alpha_beta",
 )
 def alpha_divergence(student: Tensor, teacher: Teacher, *, alpha: float = 0.5) -> Tensor:
     """Alpha-divergence of teacher p and student q, for every real alpha.

@@ -42,6 +42,7 @@ ORDERS = ("pr", "qr", "rp", "rq")
         "order": ("pr", "qr", "rp", "rq"),
     },
     ranges={"teacher_weight": "[0, 1]"},
+    kernel="kd.losses.kernels.assistant",
 )
 def amid(
     student: Tensor,

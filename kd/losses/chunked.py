@@ -7,6 +7,7 @@ rows that predict answer tokens are ever touched, prompt and padding are not eve
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from kd.errors import LossError
 from kd.losses.rows import AlignedBatch
 from kd.losses.selection import adjacent_rows
 
-CHUNK_BYTES = 4 << 20  # of one copy of the rows: some copies of it fit into a core's cache
+CHUNK_BYTES = 1 << 20  # of one copy of the rows: some copies of it fit into a core's cache
 
 Evaluate = Callable[[AlignedBatch, bool], tuple[Tensor, Tensor | None]]
 """Values [n] of a part of a batch and, if asked for, their gradient [n, V] in its rows."""
@@ -123,6 +124,7 @@ class _RowGradient:
 def _evaluate(
     batch: AlignedBatch, weights: Tensor, evaluate: Evaluate, wanted: bool
 ) -> tuple[Tensor, _RowGradient | None]:
+    _keep_freed_memory()
     total = torch.zeros((), dtype=batch.dtype, device=batch.logits.device)
     gradient = _RowGradient(batch) if wanted else None
     first = 0
@@ -142,6 +144,17 @@ def parts(batch: AlignedBatch) -> Iterator[AlignedBatch]:
     rows = max(1, CHUNK_BYTES // (size * batch.logits.shape[-1]))
     for first in range(0, len(batch.sequence), rows):
         yield batch.part(slice(first, first + rows))
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let glibc reuse the copies of one chunk for the next one.
+
+    Otherwise it hands them back to the system, and the next chunk waits for as many pages to be
+    cleared as it has. It hands back what exceeds twice the largest block that was ever freed, if
+    that is no larger than 32 MiB; other allocators do not mind.
+    """
+    np.empty((32 << 20) - (64 << 10), dtype=np.uint8)
 
 
 def _untouched_zeros(logits: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from kd.losses.teacher import Teacher
     source="Agarwal et al., arXiv 2306.13649, eq. 1 (GKD)",
     aliases=("jsd", "gkd"),
     ranges={"teacher_weight": "[0, 1]"},
+    kernel="kd.losses.kernels.jensen_shannon",
 )
 def jensen_shannon(
     student: Tensor, teacher: Teacher, *, teacher_weight: float = 0.5, scaled: bool = False

@@ -17,6 +17,7 @@ from kd.losses.teacher import Teacher, TopKRows
     formula=r"\sum_v p_v \ln \frac{p_v}{q_v}",
     source="Hinton et al., arXiv 1503.02531",
     aliases=("fkl", "kld"),
+    kernel="kd.losses.kernels.kl",
 )
 def forward_kl(student: Tensor, teacher: Teacher) -> Tensor:
     """KL(p || q) of teacher p and student q, in nats; 0 for identical models.
@@ -40,6 +41,7 @@ def forward_kl(student: Tensor, teacher: Teacher) -> Tensor:
     formula=r"\sum_v q_v \ln \frac{q_v}{p_v}",
     source="Gu et al., arXiv 2306.08543 (MiniLLM, its single-step part)",
     aliases=("rkl",),
+    kernel="kd.losses.kernels.kl",
 )
 def reverse_kl(student: Tensor, teacher: Teacher) -> Tensor:
     """KL(q || p) of teacher p and student q, in nats; 0 for identical models.
@@ -66,6 +68,7 @@ def reverse_kl(student: Tensor, teacher: Teacher) -> Tensor:
     source="Jeffreys, Proc. R. Soc. A 186, 1946; weighted as in Wang et al., arXiv 2505.04560",
     aliases=("wsd", "weighted_kl"),
     ranges={"forward_weight": "[0, 1]"},
+    kernel="kd.losses.kernels.kl",
 )
 def symmetric_kl(student: Tensor, teacher: Teacher, *, forward_weight: float = 0.5) -> Tensor:
     """Weighted sum of `forward_kl` and `reverse_kl`, whose weights add up to 1.

@@ -18,6 +18,7 @@ from kd.losses.teacher import Teacher
     source="Ko et al., arXiv 2402.03898, section 3.1 (SKL)",
     aliases=("skl",),
     ranges={"skew": "(0, 1)"},
+    kernel="kd.losses.kernels.skew",
 )
 def skew_kl(student: Tensor, teacher: Teacher, *, skew: float = 0.1) -> Tensor:
     """KL(p || a p + (1 - a) q), a the skew: forward KL with a floor under the student.
@@ -53,6 +54,7 @@ def skew_kl(student: Tensor, teacher: Teacher, *, skew: float = 0.1) -> Tensor:
     source="Ko et al., arXiv 2402.03898, section 3.1 (SRKL)",
     aliases=("srkl",),
     ranges={"skew": "(0, 1)"},
+    kernel="kd.losses.kernels.skew",
 )
 def skew_reverse_kl(
     student: Tensor, teacher: Teacher, *, skew: float = 0.1, detach_mixture: bool = False

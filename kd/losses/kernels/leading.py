@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kd.losses.kernels.ordering import Floats, Ints
+from kd.losses.kernels.ordering import Ints
+from kd.losses.kernels.softmax import Floats
 
 BLOCKS = 4  # for each value that is looked for
 

@@ -7,12 +7,12 @@ the few values themselves are put in order.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from kd.losses.kernels.softmax import Floats
+
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.intp]
 
@@ -33,7 +33,8 @@ class Ordered:
         scaled = values * values.dtype.type(-LAST / reach)
         np.clip(scaled, 0, LAST, out=scaled)
         self.values = values
-        self.classes = scaled.astype(np.uint16)  # [n, V], in the order of the values
+        with np.errstate(invalid="ignore"):  # NaN is in any class: its row's sums are NaN too
+            self.classes = scaled.astype(np.uint16)  # [n, V], in the order of the values
         self.ranked = self.classes  # [n, V], from the largest value to the smallest
         if not descending:
             self.ranked = self.classes.copy()

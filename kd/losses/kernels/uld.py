@@ -9,15 +9,14 @@ d being the dropped mass: |x| = 2 * max(x, 0) - x, both sides have the same sum,
 gradient of a sum of probabilities is q (1_N - q_N).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from kd.losses.kernels import Evaluated
 from kd.losses.kernels.leading import leading
-from kd.losses.kernels.ordering import Floats, Ordered, compare
+from kd.losses.kernels.ordering import Ordered, compare
+from kd.losses.kernels.softmax import Floats, Softmax
 from kd.losses.spans import Spans
 from kd.losses.teacher import Teacher, TopKRows
 
@@ -29,9 +28,9 @@ def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Evaluated | None:
     del spans
     if student.device.type != "cpu":
         return None
-    own = _Softmax.of(student)
+    own = Softmax.of(student.detach().numpy())
     if not isinstance(teacher, TopKRows):
-        other = _Softmax.of(teacher)
+        other = Softmax.of(teacher.detach().numpy())
         shift = np.log(own.total) - np.log(other.total)
         excess, gradient = _against_all(
             own, _ordered(own, other.logits + shift, descending=False), other.probs / other.total
@@ -46,35 +45,17 @@ def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Evaluated | None:
     return torch.from_numpy(2 * excess) + teacher.dropped, torch.from_numpy(gradient)
 
 
-@dataclass(frozen=True)
-class _Softmax:
-    """Rows [n, V] of logits less their largest, their exponentials and the sum [n, 1] of these."""
-
-    logits: Floats
-    top: Floats  # [n, 1]: what was subtracted
-    probs: Floats  # not divided by the total
-    total: Floats
-
-    @classmethod
-    def of(cls, rows: Tensor) -> "_Softmax":
-        logits = rows.detach().numpy()
-        top = logits.max(axis=-1, keepdims=True)
-        shifted = logits - top
-        probs = np.exp(shifted)
-        return cls(shifted, top, probs, probs.sum(axis=-1, keepdims=True))
-
-
-def _ordered(own: _Softmax, values: Floats, *, descending: bool) -> Ordered:
+def _ordered(own: Softmax, values: Floats, *, descending: bool) -> Ordered:
     """The teacher's values, as logits that compare with the student's."""
     return Ordered(values, _reach(own), descending=descending)
 
 
-def _reach(own: _Softmax) -> float:
+def _reach(own: Softmax) -> float:
     """How far below the largest logit all tokens together have less mass than rounding takes."""
     return float(np.log(4 * own.logits.shape[1] / np.finfo(own.logits.dtype).eps))
 
 
-def _against_all(own: _Softmax, theirs: Ordered, probs: Floats) -> tuple[Floats, Floats]:
+def _against_all(own: Softmax, theirs: Ordered, probs: Floats) -> tuple[Floats, Floats]:
     """Sum [n] of the excess over all ranks, and the gradient [n, V] of its double."""
     ahead, theirs_ahead = compare(Ordered(own.logits, _reach(own)), theirs)
     members = ahead.astype(own.probs.dtype)
@@ -86,10 +67,10 @@ def _against_all(own: _Softmax, theirs: Ordered, probs: Floats) -> tuple[Floats,
     return excess, members
 
 
-def _against_few(own: _Softmax, log_probs: Floats) -> tuple[Floats, Floats]:
+def _against_few(own: Softmax, log_probs: Floats) -> tuple[Floats, Floats]:
     """The same, from the student's largest logits alone: at later ranks it is ahead."""
     largest, columns = leading(own.logits, log_probs.shape[1])
-    ahead = log_probs + np.log(own.total) > largest
+    ahead = ~(log_probs + np.log(own.total) <= largest)  # so that NaN is not lost
     probs = np.where(ahead, np.exp(largest) / own.total, 0)
     mass = probs.sum(axis=-1, keepdims=True)
     excess = np.where(ahead, np.exp(log_probs), 0).sum(axis=-1) - mass[:, 0]
