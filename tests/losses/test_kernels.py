@@ -346,8 +346,8 @@ def test_lists_are_compared_rank_by_rank(first: list[float], second: list[float]
 
 
 def test_what_is_out_of_reach_counts_as_equal() -> None:
-    values = np.array([[0.0, -5.0, -50.0, -60.0]])
-    ours, _ = compare(Ordered(values, 40.0), Ordered([*values, 0, 1, 10, 10], 40.0))
+    values, shifts = np.array([[0.0, -5.0, -50.0, -60.0]]), np.array([0, 1, 10, 10])
+    ours, _ = compare(Ordered(values, 40.0), Ordered(values + shifts, 40.0))
     assert ours.tolist() == [[0, 1, 0, 0]]
     assert ordering.CLASSES == 65536
 
