@@ -79,7 +79,7 @@ def audit_results(target: Target, settings: Settings) -> tuple[ResultsReport, Sc
         experiment=scope.results.name,
         identity=identity,
         cells=tuple(cells),
-        artifacts={artifact.key: _artifact(scope, artifact) for artifact in scope.artifacts},
+        artifacts={one.key: _artifact(scope, one) for one in scope.artifacts},
     )
     return report, scope
 
@@ -139,7 +139,7 @@ def _artifact(scope: Scope, artifact: Artifact) -> dict[str, JsonValue]:
         source.role: {"artifact": source.writer, "sha256": source.sha256} for source in sources
     }
     outputs: dict[str, JsonValue] = dict(artifact.outputs)
-    return {
+    told: dict[str, JsonValue] = {
         "stage": artifact.stage,
         "identity": artifact.identity,
         "code": artifact.hashed.get("code"),
@@ -148,3 +148,4 @@ def _artifact(scope: Scope, artifact: Artifact) -> dict[str, JsonValue]:
         "seconds": artifact.seconds,
         "commit": artifact.context.get("commit"),
     }
+    return {key: plain(value) for key, value in told.items()}
