@@ -36,7 +36,7 @@ def gold() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """TRL's GOLD loss on logits and labels, shifted, without spans; cross-entropy left out.
 
     Raises:
-        ImportError: TRL is not installed (the extra `bench`).
+        ImportError: TRL is not installed.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -3,7 +3,7 @@
     python benchmarks/losses.py            # all of it, in about ten minutes
     python benchmarks/losses.py --quick    # small sizes, only to see that it runs
 
-Prints a table, and writes `losses.csv` and (where matplotlib is installed) plots of it to `--out`. The
+Prints a table, and writes `losses.csv` and (with matplotlib) plots of it to `--out`. The
 baselines are in `loss_baselines.py`, the workload is in `loss_workload.py`. The floor is one pass
 over memory: each logit that the loss needs is read and its exponential taken once, and one
 gradient is written to memory that nobody has touched before.
