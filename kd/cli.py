@@ -12,6 +12,7 @@ import typer
 import kd
 from kd.commands import audit, history, lookup, stages
 from kd.errors import KdError
+from kd.worker.client import delegate
 
 USAGE_ERROR = 2
 
@@ -72,8 +73,11 @@ def _prepare_environment() -> None:
 def main() -> None:
     """Entry point: a `KdError` becomes one sentence and exit status 2."""
     _prepare_environment()
+    status = delegate() if len(sys.argv) > 1 and sys.argv[1] in stages.WITH_TORCH else None
+    if status is not None:
+        sys.exit(status)
     try:
-        app()
+        app(prog_name="kd")
     except KdError as error:
         for line in str(error).splitlines():
             print(f"kd: error: {line}", file=sys.stderr)

@@ -4,6 +4,7 @@ The only file of the workflow that holds functions; what they compute lies in th
 """
 
 import atexit
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,10 @@ from kd.experiment.models import LocalModel, MicroModel
 from kd.provenance.canonical import canonical_json
 from kd.provenance.code import code_digest
 from kd.training.code import distillation_modules
+
+# Local jobs share one import of torch (`kd.worker`). KD_WORKER= switches that off.
+if workflow.is_main_process and workflow.local_exec:
+    os.environ.setdefault("KD_WORKER", str(os.getpid()))
 
 NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"
 

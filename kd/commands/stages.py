@@ -12,6 +12,8 @@ import typer
 
 app = typer.Typer()
 
+WITH_TORCH = ("pretrain", "answer", "extract", "distill", "predict")  # see `kd.worker`
+
 Spec = Annotated[
     str, typer.Option(help="What the stage reads of the experiment: JSON text, or a file of it.")
 ]
