@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import kd
-from kd.commands import audit, history, lookup, stages
+from kd.commands import audit, history, lookup, planning, stages
 from kd.errors import KdError
 from kd.worker.client import delegate
 
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(stages.app)
 app.add_typer(lookup.app)
+app.add_typer(planning.app)
 app.add_typer(audit.app, name="audit")
 app.add_typer(history.app)
 

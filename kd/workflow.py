@@ -16,6 +16,7 @@ from kd.errors import KdError
 from kd.provenance.canonical import canonical_json
 
 _TIMEOUT = 600  # seconds; planning the largest experiment takes a few
+_SHELL = "Shell command:"
 _JOB = re.compile(r"^(?:Job \d+: (?P<message>.*)|(?:local)?rule (?P<rule>\S+):)$")
 _REASON = re.compile(r"^\s*[Rr]eason: (?P<reason>.*)$")
 
@@ -32,6 +33,24 @@ class Planned:
     reason: str
 
 
+def planned_commands(
+    targets: Sequence[str],
+    *,
+    experiment: str,
+    overrides: Mapping[str, Any],
+    checkout: Path,
+    everything: bool = False,
+) -> list[str]:
+    """The command lines of the jobs that Snakemake would run for `targets`.
+
+    With `everything` those of all jobs behind them, done or not. Otherwise as `dry_run`.
+    """
+    options = ["--dry-run", "--printshellcmds", *(["--forceall"] if everything else [])]
+    output = _snakemake(targets, experiment, overrides, checkout, options)
+    lines = output.splitlines()
+    return [line.removeprefix(_SHELL).strip() for line in lines if line.startswith(_SHELL)]
+
+
 def dry_run(
     targets: Sequence[str], *, experiment: str, overrides: Mapping[str, Any], checkout: Path
 ) -> list[Planned]:
@@ -46,11 +65,22 @@ def dry_run(
     Raises:
         WorkflowError: there is no Snakefile, or Snakemake refuses.
     """
+    return parse_plan(_snakemake(targets, experiment, overrides, checkout, ["--dry-run"]))
+
+
+def _snakemake(
+    targets: Sequence[str],
+    experiment: str,
+    overrides: Mapping[str, Any],
+    checkout: Path,
+    options: Sequence[str],
+) -> str:
+    """What Snakemake prints when it is asked for `targets`."""
     if not (checkout / "Snakefile").is_file():
         raise WorkflowError(f"{checkout}: no Snakefile, so nothing can be planned here.")
     config = {"experiment": experiment} | dict(overrides)
     values = [f"{key}={_config_value(value)}" for key, value in config.items()]
-    command = [sys.executable, "-m", "snakemake", *targets, "--dry-run", "--cores", "1"]
+    command = [sys.executable, "-m", "snakemake", *targets, *options, "--cores", "1"]
     command += ["--nocolor", "--config", *values]
     try:
         done = subprocess.run(
@@ -58,11 +88,10 @@ def dry_run(
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise WorkflowError(f"Snakemake cannot be run ({error}).") from None
-    output = done.stdout + done.stderr
     if done.returncode != 0:
-        lines = [line for line in output.splitlines() if line.strip()]
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise WorkflowError(f"Snakemake refuses: {lines[-1] if lines else 'no reason given'}")
-    return parse_plan(output)
+    return done.stdout + done.stderr
 
 
 def _config_value(value: Any) -> str:

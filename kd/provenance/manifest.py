@@ -111,7 +111,7 @@ class StageRecord:
             ArtifactError: an input is missing or is not what its stage wrote.
         """
         self._name = name or stage
-        self._started = time.time()
+        self._started, self._cpu_started = time.time(), time.process_time()
         self._inputs = inputs
         self._hashed: dict[str, Any] = {
             "stage": stage,
@@ -153,6 +153,7 @@ class StageRecord:
                 "paths": {role: str(path) for role, path in sorted(self._inputs.items())},
                 "started": datetime.fromtimestamp(self._started, UTC).isoformat(),
                 "seconds": round(time.time() - self._started, 3),
+                "cpu_seconds": round(time.process_time() - self._cpu_started, 3),
                 "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             },
         }

@@ -1,0 +1,80 @@
+"""How long work took: manifests of finished stages, and a record of the reference machine."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from kd.plan.work import Work, World, model_kind, work_of
+
+STAGES = ("data", "pretrain", "answer", "extract", "distill", "predict", "score")
+_LIMIT = 300  # manifests of one stage and experiment: more would not tell more
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Work that was done, and the seconds it took."""
+
+    work: Work
+    seconds: float
+
+
+def read_history(results: Path) -> list[Measured]:
+    """What the manifests of all experiments below `results` say of time.
+
+    On CPU the processor's time counts, where it is known: what else the machine had to do is no
+    part of the work. On GPU it is the time of the clock. Damaged manifests are left to the audit.
+    """
+    folders = sorted(path for path in results.glob("*") if path.is_dir())
+    return [measured for folder in folders for measured in _of_experiment(folder)]
+
+
+def _of_experiment(folder: Path) -> list[Measured]:
+    world = _world(folder)
+    found = []
+    for stage in STAGES:
+        paths = sorted(folder.glob(f"**/{stage}.manifest.json"))
+        for path in paths[:: len(paths) // _LIMIT + 1]:
+            try:
+                found.append(_measured(_read(path), path.relative_to(folder).as_posix(), world))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _world(folder: Path) -> World:
+    kinds, splits = {}, {}
+    for path in sorted(folder.glob("models/*/pretrain.manifest.json")):
+        kinds[path.parent.name] = model_kind(_read(path)["hashed"]["spec"]["model"])
+    for path in sorted(folder.glob("data/*/data.manifest.json")):
+        splits[path.parent.name] = _read(path)["notes"]["rows"]
+    return World(kinds, splits)
+
+
+def _measured(manifest: dict[str, Any], place: str, world: World) -> Measured:
+    hashed, context = manifest["hashed"], manifest["context"]
+    on_cpu = hashed["numerics"]["device"] == "cpu"
+    seconds = context.get("cpu_seconds") if on_cpu else None
+    work = work_of(hashed["stage"], hashed["spec"], place, world)
+    return Measured(work, float(context["seconds"] if seconds is None else seconds))
+
+
+def reference() -> list[Measured]:
+    """What work took on the machine of the README's figures (`benchmarks/plan_reference.py`)."""
+    text = files("kd.plan").joinpath("reference.json").read_text(encoding="utf-8")
+    return [
+        Measured(Work(one["stage"], one["units"], tuple(one["traits"])), one["seconds"])
+        for one in json.loads(text)["measured"]
+    ]
+
+
+def as_json(measured: Iterable[Measured]) -> list[dict[str, Any]]:
+    """The inverse of what `reference` reads."""
+    return [asdict(one.work) | {"seconds": one.seconds} for one in measured]
