@@ -4,8 +4,10 @@ rule table:
         published=published_file,
     output:
         csv="results/{experiment}/tables/{table}.csv",
+        long="results/{experiment}/tables/{table}.long.csv",
         md="results/{experiment}/tables/{table}.md",
         json="results/{experiment}/tables/{table}.json",
+        tex="results/{experiment}/tables/{table}.tex",
         cost="results/{experiment}/tables/{table}.cost.csv",
         manifest="results/{experiment}/tables/{table}.manifest.json",
     log:
@@ -46,17 +48,22 @@ rule track:
 rule headline:
     input:
         csv=selected_table("csv"),
+        long=selected_table("long.csv"),
         md=selected_table("md"),
         json=selected_table("json"),
+        tex=selected_table("tex"),
         tracked=selected_table("tracked.json"),
     output:
         csv="results/{table}.csv",
+        long="results/{table}.long.csv",
         md="results/{table}.md",
         json="results/{table}.json",
+        tex="results/{table}.tex",
     log:
         "logs/{table}.log",
     message:
         "The selected experiment's {wildcards.table}"
     shell:
-        "cp {input.csv} {output.csv} && cp {input.md} {output.md} && cp {input.json} {output.json} "
+        "cp {input.csv} {output.csv} && cp {input.long} {output.long} && cp {input.md} {output.md} "
+        "&& cp {input.json} {output.json} && cp {input.tex} {output.tex} "
         "&& kd show {output.csv} 2> {log}"

@@ -23,6 +23,8 @@ from kd.experiment.base import Score
 from kd.experiment.schema import Evaluation as Metrics
 from kd.tables.assembly import write_table
 
+COPIED = (".csv", ".long.csv", ".md", ".json", ".tex")  # out of the folder of tables
+
 
 def recomputed(voice: Voice) -> Iterator[Finding]:
     """What differs when scores and tables are made again."""
@@ -145,11 +147,11 @@ def _copies(voice: Voice, view: TableView) -> Iterator[Finding]:
     copy = voice.scope.target.copy
     if copy is None:
         return
-    for suffix in (".csv", ".md", ".json"):
+    for suffix in COPIED:
         file, own = copy.with_suffix(suffix), voice.scope.results / "tables" / view.artifact.name
         original = own.with_suffix(suffix)
         if file.is_file() and original.is_file() and file.read_bytes() != original.read_bytes():
-            detail = _first_difference(file, original) if suffix == ".csv" else ""
+            detail = _first_difference(file, original) if suffix.endswith("csv") else ""
             yield voice.about(
                 "fail",
                 "copy",

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from kd.audit.cell_scores import FEWEST, interval_of_runs
 from kd.audit.chain import Artifact
 from kd.audit.differences import fields_that_differ
 from kd.audit.execution import Scratch, run_again
@@ -19,6 +18,7 @@ from kd.errors import KdError
 from kd.evaluation.predictions import read_predictions
 from kd.evaluation.scoring import Scores, read_scores
 from kd.experiment.layout import scores_path
+from kd.tables.statistics import FEWEST_RUNS, prediction_of_runs
 
 # Which stages are run again, by where the repeat starts.
 STARTS: dict[str, tuple[str, ...]] = {
@@ -136,7 +136,7 @@ def _tier(
         return "identical predictions"
     metric = _metric(scope, evaluation)
     interval, value = (
-        interval_of_runs(_over_seeds(scope, evaluation, metric)),
+        prediction_of_runs(_over_seeds(scope, evaluation, metric)),
         after.mean(metric),
     )
     if interval is not None and value is not None and interval[0] <= value <= interval[1]:
@@ -191,7 +191,7 @@ def _finding(voice: Voice, evaluation: Evaluation, repeat: Repeat, outcome: Outc
     seeds = len(_over_seeds(voice.scope, evaluation, _metric(voice.scope, evaluation)))
     unjudged = (
         f"; {counted(seeds, 'seed')} are too few for a prediction interval"
-        if outcome.tier == "none" and seeds < FEWEST
+        if outcome.tier == "none" and seeds < FEWEST_RUNS
         else ""
     )
     differing = outcome.first_difference

@@ -127,6 +127,12 @@ class Claim(Strict):
         return self
 
 
+class NamedClaim(Claim):
+    """A claim as a table's specification carries it. Lists keep their order, mappings do not."""
+
+    name: Name
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a table has cells: a line without its method."""

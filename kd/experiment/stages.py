@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from kd.errors import ExperimentError, nearest
 from kd.experiment.base import Name, Natural, Percent, Score, Strict
+from kd.experiment.claims import Claim, NamedClaim
 from kd.experiment.datasets import Dataset
 from kd.experiment.expansion import (
     TableRow,
@@ -98,6 +99,7 @@ class TableSpec(Strict):
     metrics: dict[Name, Score]
     seeds: list[Natural]
     published: str | None
+    claims: list[NamedClaim] = []
 
     @property
     def one_method_a_line(self) -> bool:
@@ -208,7 +210,16 @@ def table_spec(experiment: Experiment, name: str) -> TableSpec:
         metrics={dataset: experiment.datasets[dataset].metric for dataset in datasets},
         seeds=experiment.seeds,
         published=experiment.published,
+        claims=[
+            _named(label, claim)
+            for label, claim in experiment.claims.items()
+            if claim.table == name
+        ],
     )
+
+
+def _named(name: str, claim: Claim) -> NamedClaim:
+    return NamedClaim(name=name, **{field: getattr(claim, field) for field in Claim.model_fields})
 
 
 def parse_spec(kind: type[AnySpec], text: str) -> AnySpec:

@@ -1,14 +1,14 @@
 """The numbers of a table: scores read from disk, one line per student, one value per column."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from kd.errors import ArtifactError
-from kd.experiment.layout import Run, native_path, scores_path, teacher_path
+from kd.experiment.claims import AXES, Place
 from kd.experiment.stages import TableSpec
+from kd.tables.scores import ScoreReader
+from kd.tables.statistics import DECIMALS, spread
 
 TEACHER = "teacher_score"
 NATIVE = "native"
@@ -18,12 +18,32 @@ GAIN = "gain"
 
 @dataclass(frozen=True)
 class Cell:
-    """One value, in percent, with the score files it rests on; None where there is none."""
+    """One value, in percent, with the score files it rests on; None where there is none.
+
+    Attributes:
+        value: the score, its mean over seeds, or a gain in points.
+        scores: paths of the score files, below the experiment's results.
+        per_seed: the values behind a mean by seed; None for a model that no seed trained.
+        unavailable: why there is no value.
+    """
 
     value: float | None
     scores: list[str]
     per_seed: dict[str, float] | None = None
     unavailable: str | None = None
+
+    @property
+    def n(self) -> int | None:
+        """Number of seeds; None for a model that no seed trained."""
+        return None if self.per_seed is None else len(self.per_seed)
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation over seeds; None for fewer than two."""
+        if not self.per_seed:
+            return None
+        found = spread(list(self.per_seed.values())).sd
+        return None if found is None else round(found, DECIMALS)
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,26 @@ class Line:
     axes: dict[str, Any]
     metric: str
     cells: dict[str, Cell]
+
+    @property
+    def place(self) -> Place:
+        """Where the line's cells lie, its method aside."""
+        return place_of(self.axes)
+
+    def method(self, column: str) -> str:
+        """What a column of scores is called in runs: the line's method for `score`."""
+        return str(self.axes["method"]) if column == SCORE and "method" in self.axes else column
+
+
+def place_of(axes: dict[str, Any]) -> Place:
+    """The place that a line's axes name."""
+    return Place(*(axes[axis] for axis in AXES))
+
+
+def shown_axes(spec: TableSpec) -> list[str]:
+    """Axes that a table shows, in order."""
+    always = ["dataset", "teacher", "student"]
+    return [*always, *(axis for axis in spec.columns if axis not in always)]
 
 
 def score_columns(spec: TableSpec) -> list[str]:
@@ -48,62 +88,43 @@ def gain_columns(spec: TableSpec) -> dict[str, str]:
     return {f"gain_{method}": method for method in spec.methods if method != spec.baseline}
 
 
-def build_lines(spec: TableSpec, results: Path) -> list[Line]:
+def build_lines(spec: TableSpec, results: Path, reader: ScoreReader | None = None) -> list[Line]:
     """Read all scores below `results` (the experiment's folder) and lay them out.
 
     Raises:
         ArtifactError: a score file is missing or lacks the metric.
     """
-    return [_line(spec, axes, results) for axes in spec.rows]
+    reader = reader or ScoreReader(spec, results)
+    return [_line(spec, axes, reader) for axes in spec.rows]
 
 
-def _line(spec: TableSpec, axes: dict[str, Any], results: Path) -> Line:
-    dataset, teacher, student = axes["dataset"], axes["teacher"], axes["student"]
-    metric = spec.metrics[dataset]
-
-    def single(subject: str) -> Cell:
-        path = scores_path(subject, dataset)
-        value, reason = _read(results / path, metric)
-        return Cell(value, [path], unavailable=reason)
-
-    cells = {
-        TEACHER: single(teacher_path(teacher, dataset)),
-        NATIVE: single(native_path(dataset, student)),
-    }
-    for column in score_columns(spec)[2:]:
-        method = axes["method"] if column == SCORE and spec.one_method_a_line else column
-        runs = {
-            seed: Run(dataset, teacher, student, method, axes["fraction"], seed)
-            for seed in spec.seeds
-        }
-        cells[column] = _over_seeds({seed: single(run.path) for seed, run in runs.items()})
+def _line(spec: TableSpec, axes: dict[str, Any], reader: ScoreReader) -> Line:
+    metric = spec.metrics[axes["dataset"]]
+    cells: dict[str, Cell] = {}
+    line = Line(axes, metric, cells)
+    for column in score_columns(spec):
+        paths = reader.paths(line.place, line.method(column))
+        cells[column] = _cell(paths, metric, reader)
     for column, scores in gain_columns(spec).items():
         cells[column] = _difference(cells[scores], cells[spec.baseline])
-    return Line(axes, metric, cells)
+    return line
 
 
-def _read(path: Path, metric: str) -> tuple[float | None, str | None]:
-    """A score in percent, or the reason why there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["metrics"][metric]
-    except (OSError, ValueError, KeyError) as error:
-        raise ArtifactError(
-            f"{path}: no score '{metric}' to read ({error}). Re-run `kd score`."
-        ) from None
-    return found.get("mean"), found.get("unavailable")
-
-
-def _over_seeds(cells: dict[int, Cell]) -> Cell:
-    scores = [path for cell in cells.values() for path in cell.scores]
-    values = {str(seed): cell.value for seed, cell in cells.items() if cell.value is not None}
-    if len(values) < len(cells):
-        reasons = (cell.unavailable for cell in cells.values() if cell.unavailable)
+def _cell(paths: dict[int | None, str], metric: str, reader: ScoreReader) -> Cell:
+    found = {seed: reader.read(path, metric) for seed, path in paths.items()}
+    values = {seed: read.mean for seed, read in found.items() if read.mean is not None}
+    scores = list(paths.values())
+    if len(values) < len(found):
+        reasons = (read.unavailable for read in found.values() if read.unavailable)
         return Cell(None, scores, unavailable=next(reasons, None))
-    return Cell(fmean(values.values()), scores, per_seed=values)
+    seeds = {str(seed): value for seed, value in values.items() if seed is not None}
+    return Cell(fmean(values.values()), scores, seeds or None)
 
 
 def _difference(cell: Cell, baseline: Cell) -> Cell:
     scores = [*cell.scores, *baseline.scores]
     if cell.value is None or baseline.value is None:
         return Cell(None, scores, unavailable=cell.unavailable or baseline.unavailable)
-    return Cell(cell.value - baseline.value, scores)
+    own, theirs = cell.per_seed or {}, baseline.per_seed or {}
+    seeds = {seed: value - theirs[seed] for seed, value in own.items() if seed in theirs}
+    return Cell(cell.value - baseline.value, scores, seeds or None)

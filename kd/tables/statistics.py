@@ -40,6 +40,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 LEVEL = 0.95
 RESAMPLES = 9_999  # a p-value is a multiple of 1/(RESAMPLES + 1)
+FEWEST_RUNS = 3  # from which on a prediction interval is worth its name
+DECIMALS = 9  # that are written: the last bits depend on the processor
 _CHUNK = 2**15  # resampled examples at a time: what a processor's cache holds
 _NOTHING_SHARED = SeedNoise()
 
@@ -234,3 +236,8 @@ def prediction_interval(
         return None
     half = float(student_t.ppf((1 + level) / 2, found.n - 1)) * found.sd * (1 + 1 / found.n) ** 0.5
     return found.mean - half, found.mean + half
+
+
+def prediction_of_runs(values: Sequence[float]) -> tuple[float, float] | None:
+    """The prediction interval of runs; None for fewer than three, which say too little."""
+    return prediction_interval(values) if len(values) >= FEWEST_RUNS else None

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from kd.audit.recomputation import COPIED
 from kd.data.micro import generate
 from kd.data.prompts import choose_shots
 from kd.data.rows import Row, write_rows
@@ -178,7 +179,7 @@ def remake_table(world: World) -> None:
 
 def copy_table(world: World) -> None:
     """Copy the table as the workflow's last rule does."""
-    for suffix in (".csv", ".md", ".json"):
+    for suffix in COPIED:
         shutil.copy(world.table.with_suffix(suffix), world.results.parent)
 
 

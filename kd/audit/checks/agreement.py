@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from kd.audit.cell_scores import interval_of_runs, sample_of
+from kd.audit.cell_scores import sample_of
 from kd.audit.findings import Finding, Status
 from kd.audit.notes import AGREEMENT, Voice, cell_name, counted, some
 from kd.audit.outside import find_outside
@@ -14,7 +14,8 @@ from kd.audit.scope import Scope, TableView
 from kd.errors import KdError
 from kd.tables.cells import Line, score_columns
 from kd.tables.claims import evaluate_claims
-from kd.tables.published import Key, read_published
+from kd.tables.published import Key, Published, published_key, read_published
+from kd.tables.statistics import prediction_of_runs
 
 Verdict = Literal[
     "reproduced",
@@ -104,44 +105,39 @@ def _table(voice: Voice, view: TableView) -> Finding:
     return _finding(voice, view, cells)
 
 
-def compare(view: TableView, theirs: dict[Key, float], tolerance: float) -> Iterator[Compared]:
+def compare(view: TableView, theirs: dict[Key, Published], tolerance: float) -> Iterator[Compared]:
     """Every cell of scores beside its published value."""
     assert view.spec is not None
     for line in view.lines:
         for column in score_columns(view.spec):
             name = cell_name(line, column)
-            method = line.axes["method"] if column == "score" else column
-            published, ours = theirs.get((*_key(line), method)), line.cells[column].value
+            published = theirs.get(published_key(line, column))
             verdict = _verdict(view, line, column, theirs, tolerance)
-            yield Compared(name, published, ours, verdict)
+            stated = None if published is None else published.value
+            yield Compared(name, stated, line.cells[column].value, verdict)
 
 
 def _verdict(
-    view: TableView, line: Line, column: str, theirs: dict[Key, float], tolerance: float
+    view: TableView, line: Line, column: str, theirs: dict[Key, Published], tolerance: float
 ) -> Verdict:
     assert view.spec is not None
-    cell, key = line.cells[column], _key(line)
-    method = line.axes["method"] if column == "score" else column
-    published = theirs.get((*key, method))
-    if published is None:
+    cell, found = line.cells[column], theirs.get(published_key(line, column))
+    if found is None:
         return "no reference"
+    published = found.value
     if cell.value is None:
         return "not run"
-    interval = interval_of_runs(list((cell.per_seed or {}).values()))
+    interval = prediction_of_runs(list((cell.per_seed or {}).values()))
     if interval is not None and interval[0] <= published <= interval[1]:
         return "reproduced"
     if abs(cell.value - published) <= tolerance:
         return "within tolerance"
-    baseline, their_baseline = line.cells[view.spec.baseline].value, (*key, view.spec.baseline)
-    if method == view.spec.baseline or baseline is None or their_baseline not in theirs:
+    baseline = line.cells[view.spec.baseline].value
+    theirs_baseline = theirs.get(published_key(line, view.spec.baseline))
+    if column == view.spec.baseline or baseline is None or theirs_baseline is None:
         return "differs (direction kept)"
-    same = (cell.value > baseline) == (published > theirs[their_baseline])
+    same = (cell.value > baseline) == (published > theirs_baseline.value)
     return "differs (direction kept)" if same else "differs (direction lost)"
-
-
-def _key(line: Line) -> tuple[str, str, str, int]:
-    axes = line.axes
-    return axes["dataset"], axes["teacher"], axes["student"], axes["fraction"]
 
 
 def _finding(voice: Voice, view: TableView, cells: list[Compared]) -> Finding:

@@ -1,0 +1,122 @@
+"""Scores behind a table's cells, read from `scores.json`: a mean, and a value an example.
+
+The files are read as plain JSON: what a table needs of scoring is its output alone.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from kd.errors import ArtifactError
+from kd.experiment.base import Score
+from kd.experiment.claims import SEEDLESS, Place
+from kd.experiment.layout import Run, native_path, scores_path, teacher_path
+from kd.experiment.stages import TableSpec
+from kd.tables.samples import Sample, Unavailable, stack
+
+
+@dataclass(frozen=True)
+class Read:
+    """One model's scores by one metric, in percent; `unavailable` says why there are none."""
+
+    mean: float | None
+    ids: tuple[str, ...] = ()
+    values: tuple[float, ...] = ()
+    unavailable: str | None = None
+
+
+class ScoreReader:
+    """Reads the scores of one table's cells, each file once."""
+
+    def __init__(self, spec: TableSpec, results: Path) -> None:
+        """Read `spec`'s cells below `results`, the experiment's folder."""
+        self._spec = spec
+        self._results = results
+        self._files: dict[str, Mapping[str, Any]] = {}
+        self._samples: dict[tuple[Place, str, str], Sample] = {}
+
+    def paths(self, place: Place, column: str) -> dict[int | None, str]:
+        """Score files of a column (a method, 'teacher_score', 'native') by seed.
+
+        The seed is None for models that no seed trained.
+        """
+        dataset = place.dataset
+        teacher, native = SEEDLESS
+        if column == teacher:
+            return {None: scores_path(teacher_path(place.teacher, dataset), dataset)}
+        if column == native:
+            return {None: scores_path(native_path(dataset, place.student), dataset)}
+        axes = (dataset, place.teacher, place.student, column, place.fraction)
+        return {seed: scores_path(Run(*axes, seed).path, dataset) for seed in self._spec.seeds}
+
+    def read(self, path: str, metric: str) -> Read:
+        """Scores of the file `path` by `metric`.
+
+        Raises:
+            ArtifactError: the file is missing or malformed, or lacks the metric.
+        """
+        try:
+            content = self._content(path)
+            found = content["metrics"][metric]
+            if "unavailable" in found:
+                return Read(None, unavailable=str(found["unavailable"]))
+            mean = float(found["mean"])
+            values = tuple(float(value) for value in content["per_example"][metric])
+            read = Read(mean, tuple(content["ids"]), values)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{self._results / path}: no score '{metric}' to read ({error}). Re-run `kd score`."
+            ) from None
+        if not all(map(isfinite, (mean, *values))):
+            raise ArtifactError(
+                f"{self._results / path}: scores by '{metric}' are no numbers. Re-run `kd score`."
+            )
+        if len(read.ids) != len(read.values) or not read.ids:
+            raise ArtifactError(
+                f"{self._results / path}: {len(read.ids)} examples, but {len(read.values)} scores "
+                f"by '{metric}'. Re-run `kd score`."
+            )
+        return read
+
+    def _content(self, path: str) -> Mapping[str, Any]:
+        if path not in self._files:
+            text = (self._results / path).read_text(encoding="utf-8")
+            self._files[path] = json.loads(text)
+        return self._files[path]
+
+    def sample(self, place: Place, column: str, metric: Score | None) -> Sample:
+        """Per-example scores of a cell (a `SampleOf`); `metric` None is the dataset's own.
+
+        Raises:
+            Unavailable: a seed has no scores by the metric.
+            ArtifactError: a file is missing, or seeds were scored on different examples.
+        """
+        wanted = metric or self._spec.metrics[place.dataset]
+        key = (place, column, wanted)
+        if key not in self._samples:
+            self._samples[key] = self._sample(place, column, wanted)
+        return self._samples[key]
+
+    def _sample(self, place: Place, column: str, wanted: str) -> Sample:
+        found = {}
+        for seed, path in self.paths(place, column).items():
+            if wanted not in self._metrics(path):
+                raise Unavailable(f"{path} has no '{wanted}'")
+            read = self.read(path, wanted)
+            if read.mean is None:
+                raise Unavailable(read.unavailable or f"{path} has no '{wanted}'")
+            found[seed or 0] = (read.ids, read.values)
+        sample = stack(found)
+        return Sample(sample.ids, sample.values) if column in SEEDLESS else sample
+
+    def _metrics(self, path: str) -> Mapping[str, Any]:
+        try:
+            metrics: Mapping[str, Any] = self._content(path)["metrics"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{self._results / path}: not a scores file ({error}). Re-run `kd score`."
+            ) from None
+        return metrics
