@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import kd
-from kd.commands import audit, history, lookup, planning, stages
+from kd.commands import audit, claims, history, lookup, planning, stages
 from kd.errors import KdError
 from kd.worker.client import delegate
 
@@ -36,6 +36,7 @@ app = typer.Typer(
 app.add_typer(stages.app)
 app.add_typer(lookup.app)
 app.add_typer(planning.app)
+app.add_typer(claims.app)
 app.add_typer(audit.app, name="audit")
 app.add_typer(history.app)
 

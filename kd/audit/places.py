@@ -38,7 +38,7 @@ def writer_of(path: str) -> tuple[str, str] | None:
     if first == "data":
         return folder, "data"
     if first == "tables":
-        return folder, parts.stem
+        return folder, parts.name.partition(".")[0]  # <table>.long.csv is one of a table's files
     stage = _WRITERS.get(parts.name)
     return None if stage is None else (folder, stage)
 

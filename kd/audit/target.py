@@ -10,7 +10,7 @@ from kd.errors import ArtifactError, nearest
 
 Kind = Literal["table", "run", "experiment"]
 
-TABLE_FILES = (".csv", ".md", ".json")
+TABLE_FILES = (".csv", ".md", ".json", ".tex")
 _TOP = ("data", "models", "teachers", "native", "runs", "tables")
 CELL_KEYS = ("dataset", "teacher", "student", "fraction", "method", "seed")
 
@@ -59,13 +59,14 @@ def parse_cell(text: str) -> dict[str, str]:
 
 
 def table_target(path: Path, cell: dict[str, str] | None = None) -> Target:
-    """The table of a csv, md or json file.
+    """The table that a file is part of; `<table>.long.csv` is, too.
 
     Raises:
         ArtifactError: no such file, or nothing tells which experiment it belongs to.
     """
     if path.suffix not in TABLE_FILES:
         raise ArtifactError(f"{path}: no table. Give its csv, as results/table2.csv.")
+    path = path.with_name(path.name.partition(".")[0] + path.suffix)
     if path.parent.name == "tables":
         _require_table(path)
         return Target("table", path.parent.parent, path.stem, None, cell or {})

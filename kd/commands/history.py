@@ -108,11 +108,6 @@ def compare(
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from kd.tables.show import open_console
 
-    from kd.tables.show import PLAIN_WIDTH
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
-    return console
+    return open_console()

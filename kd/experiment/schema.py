@@ -14,6 +14,9 @@ from kd.experiment.datasets import Dataset
 from kd.experiment.methods import Method
 from kd.experiment.models import Model
 
+STATISTICS = ("lo", "hi", "p", "p_holm", "sd", "n")  # that follow a column, after its name
+BESIDE = ("published", "difference", "inside")  # that precede a column's name
+
 
 class Training(Strict):
     """Distillation's optimiser and schedule (defaults: the paper's, where it is sound)."""
@@ -127,8 +130,14 @@ class Experiment(Strict):
     @field_validator("methods")
     @classmethod
     def _free_columns(cls, methods: dict[str, Method]) -> dict[str, Method]:
-        for name in ("teacher_score", "native", "score", "gain"):
-            if name in methods:
+        own = ("teacher_score", "native", "score", "gain")
+        scores = [*methods, *own]
+        gains = ["gain", *(f"gain_{name}" for name in methods)]
+        statistics = (f"{name}_{end}" for name in scores + gains for end in STATISTICS)
+        beside = (f"{word}_{name}" for word in BESIDE for name in scores)
+        taken = {*own, *gains, *statistics, *beside}
+        for name in methods:
+            if name in taken:
                 raise ValueError(f"'{name}' is the name of another column: rename the method")
         return methods
 

@@ -5,10 +5,9 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from kd.experiment.schema import BESIDE, STATISTICS
 from kd.tables.cells import Line, gain_columns, score_columns, shown_axes
 from kd.tables.content import Content
-
-STATISTICS = ("lo", "hi", "p", "p_holm", "sd", "n")  # of a gain, in order
 
 
 def axis_headers(content: Content) -> list[str]:
@@ -25,7 +24,7 @@ def csv_headers(content: Content) -> list[str]:
     for column in gain_columns(content.spec):
         headers += [column, *(f"{column}_{name}" for name in STATISTICS)]
     for column in content.published_columns:
-        headers += [f"{kind}_{column}" for kind in ("published", "difference", "inside")]
+        headers += [f"{kind}_{column}" for kind in BESIDE]
     return headers
 
 

@@ -162,7 +162,8 @@ def _means(
             if values:
                 better = sum(value > 0 for value in values)
                 verdict = _mean_verdict(spec, method, columns, sample_of, resamples)
-                mean = MeanGain(column, method, fmean(values), better, len(values), verdict)
+                value = fmean(values) if verdict.value is None else verdict.value
+                mean = MeanGain(column, method, value, better, len(values), verdict)
                 found.append(mean)
     return found
 

@@ -73,11 +73,10 @@ def interval_notes(content: Content) -> list[str]:
 
 
 def mean_sentences(content: Content) -> list[str]:
-    """Each method's mean gain, unless every method has but one line."""
-    if all(mean.lines == 1 for mean in content.means) and len(content.means) > 1:
-        return []
+    """Each method's mean gain, where a line does not say it already."""
+    told = [mean for mean in content.means if mean.lines > 1 or not content.spec.one_method_a_line]
     found = []
-    for mean in content.means:
+    for mean in told:
         interval = "" if mean.low is None else f" [{mean.low:+.2f}, {mean.high:+.2f}]"
         lines = "line" if mean.lines == 1 else "lines"
         found.append(

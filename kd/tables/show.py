@@ -1,18 +1,24 @@
 """A table on the terminal."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kd.errors import ArtifactError
+from kd.experiment.schema import STATISTICS
 
 PLAIN_WIDTH = 140  # of a log file or a pipe, which has no width of its own
 
 
 def print_table(path: Path) -> None:
-    """Print the csv file `path`; numbers with two decimals, gains coloured by sign.
+    """Print the csv file `path`: two decimals, gains coloured by sign.
+
+    Columns of statistics are shown in the cell that they belong to: `71.39 ± 0.42`, and
+    `+2.50 [+1.20, +3.80]*` where a gain is significant after Holm's correction.
 
     Raises:
         ArtifactError: no such file.
@@ -20,27 +26,51 @@ def print_table(path: Path) -> None:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such table. Make it with `snakemake {path}`.")
     with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))
-    if not lines:
+        reader = csv.DictReader(file)
+        header, rows = list(reader.fieldnames or ()), list(reader)
+    if not header:
         raise ArtifactError(f"{path}: is empty. Delete it and make it again.")
-    header, *rows = lines
     table = Table(title=str(path))
-    for name in header:
+    shown = [name for name in header if not _is_statistic(name, header)]
+    for name in shown:
         table.add_column(name)
     for row in rows:
-        table.add_row(*(_styled(name, value) for name, value in zip(header, row, strict=True)))
-    console = Console()
+        table.add_row(*(_styled(name, row) for name in shown))
+    open_console().print(table)
+
+
+def open_console() -> Console:
+    """A console on standard output, wide enough where that has no width of its own."""
+    console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
-    console.print(table)
+    return console
 
 
-def _styled(column: str, text: str) -> str:
-    try:
-        value = float(text)
-    except ValueError:
-        return text or "n/a"
+def _is_statistic(name: str, header: list[str]) -> bool:
+    return any(
+        name.removesuffix(f"_{end}") in header for end in STATISTICS if name.endswith(f"_{end}")
+    )
+
+
+def _styled(column: str, row: Mapping[str, str | None]) -> Text:
+    value = _number(row[column])
+    if value is None or column == "fraction":
+        return Text(row[column] or "n/a")
+    low, high = _number(row.get(f"{column}_lo")), _number(row.get(f"{column}_hi"))
     if not column.startswith("gain"):
-        return f"{value:.2f}"
-    colour = "green" if value > 0 else "red"
-    return f"[{colour}]{value:+.2f}[/{colour}]"
+        sd = _number(row.get(f"{column}_sd"))
+        return Text(f"{value:.2f}" if sd is None else f"{value:.2f} ± {sd:.2f}")
+    text = f"{value:+.2f}"
+    if low is not None and high is not None:
+        p = _number(row.get(f"{column}_p_holm"))
+        mark = "*" if p is not None and p <= 0.05 else ""
+        text += f" [{low:+.2f}, {high:+.2f}]{mark}"
+    return Text(text, style="green" if value > 0 else "red")
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
