@@ -14,7 +14,7 @@ def render_markdown(content: Content) -> str:
     spec = content.spec
     rows = [readable.cells(content, line) for line in content.lines]
     parts = [
-        f"# {spec.title or spec.name}",
+        f"# {_escaped(spec.title) or spec.name}",
         f"Experiment `{spec.experiment}`, {readable.seeds_text(content)}.",
         _grid(rows, readable.headers(content)),
         "  \n".join(map(_escaped, readable.interval_notes(content))),
@@ -32,8 +32,8 @@ def _grid(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """`text` with the characters that would end a cell or begin emphasis taken literally."""
-    return text.replace("|", "\\|").replace("*", "\\*")
+    """`text` on one line, what would end a cell or begin emphasis taken literally."""
+    return " ".join(text.split()).replace("|", "\\|").replace("*", "\\*")
 
 
 def _claims(content: Content) -> list[str]:

@@ -6,6 +6,7 @@ A csv of numbers only: dataset, teacher, student, fraction, column, metric, valu
 
 import csv
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def read_published(path: Path) -> dict[Key, Published]:
             raise ArtifactError(f"{path}, line {number}: '{missing[0]}' is missing.")
         try:
             key, value = _key(record), float(record["value"])
+            if not isfinite(value):
+                raise ValueError
         except ValueError:
             raise ArtifactError(
                 f"{path}, line {number}: 'value' and 'fraction' must be numbers."

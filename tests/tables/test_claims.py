@@ -1,6 +1,5 @@
 """Claims against scores made for them: what holds, what does not, and what is undecided."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from kd.experiment.claims import Claim, Place, claim_pairs, place_columns
 from kd.experiment.loading import EXPERIMENTS
 from kd.experiment.stages import TableSpec
 from kd.tables.claims import at_least, describe, evaluate, evaluate_claims
+from kd.tables.published import read_published
 from kd.tables.samples import Sample, Unavailable, difference, gains, stack, table_columns
 from kd.tables.statistics import seeded
 
@@ -290,13 +290,8 @@ def test_samples_are_lined_up_by_example():
 
 
 def published_figures():
-    with (EXPERIMENTS / "published/uld.csv").open(encoding="utf-8") as file:
-        return {
-            (Place(r["dataset"], r["teacher"], r["student"], int(r["fraction"])), r["column"]): (
-                float(r["value"])
-            )
-            for r in csv.DictReader(file)
-        }
+    found = read_published(EXPERIMENTS / "published/uld.csv")
+    return {(Place(*axes), column): one.value for (*axes, column, _), one in found.items()}
 
 
 @pytest.mark.parametrize(

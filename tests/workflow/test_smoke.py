@@ -24,8 +24,13 @@ def test_the_table_has_the_promised_columns(finished):
         "teacher_score",
         "native",
         "teacher_text",
+        "teacher_text_sd",
+        "teacher_text_n",
         "uld",
+        "uld_sd",
+        "uld_n",
         "gain_uld",
+        *(f"gain_uld_{name}" for name in ("lo", "hi", "p", "p_holm", "sd", "n")),
     ]
     (row,) = rows
     assert float(row["gain_uld"]) == float(row["uld"]) - float(row["teacher_text"])
@@ -62,7 +67,7 @@ def test_one_job_at_a_time_gives_the_same_bytes(finished, tmp_path):
     other = copy_checkout(tmp_path / "kd")
     done = other.smoke("--cores", "1")
     assert done.returncode == 0, done.stdout
-    names = ["results/table2.csv", "results/table2.md", "results/table2.json"]
+    names = [f"results/table2.{end}" for end in ("csv", "long.csv", "md", "json", "tex")]
     names += [f"{RUN}/eval/squad/{name}" for name in ("predictions.parquet", "scores.json")]
     names += [f"{RUN}/model/model.safetensors", f"{RUN}/train.jsonl"]
     for name in names:

@@ -1,0 +1,162 @@
+"""`kd claims`: verdicts from finished tables, exit codes, and what is not made yet."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from kd.cli import app
+from kd.errors import ArtifactError, ExperimentError
+
+MODEL = {
+    "source": "micro",
+    "architecture": "llama",
+    "size": "tiny",
+    "tokenizer": {"algorithm": "byte_bpe", "vocabulary": 400},
+    "pretraining": {"steps": 10, "rows": 20},
+}
+CLAIM = {"text": "ULD is better.", "left": {"method": "uld"}, "right": {"method": "teacher_text"}}
+EXPERIMENT = {
+    "name": "tiny",
+    "datasets": {
+        "squad": {
+            "source": "micro",
+            "task": "qa",
+            "metric": "f1",
+            "splits": {"train": 8, "validation": 4, "test": 4},
+        }
+    },
+    "teachers": {"llama": MODEL},
+    "students": {"opt": MODEL},
+    "methods": {"teacher_text": {"loss": "none"}, "uld": {"loss": "uld"}},
+    "training": {"learning_rate": 0.001},
+    "tables": {"first": {}, "second": {}, "third": {}},
+    "claims": {
+        "a": CLAIM | {"table": "first"},
+        "b": CLAIM | {"table": "first", "text": "ULD is much better.", "margin": 5.0},
+        "c": CLAIM | {"table": "second"},
+    },
+}
+
+
+def judged(name, outcome, text="ULD is better."):
+    return {"name": name, "text": text, "outcome": outcome, "sentence": f"Says {outcome}."}
+
+
+def write_table(results, table, *claims, schema=2):
+    content = {"schema_version": schema, "experiment": "tiny", "table": table, "claims": claims}
+    path = results / "tables" / f"{table}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def results(checkout):
+    return checkout / "results" / "tiny"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["claims", *map(str, arguments)])
+
+
+def finish(results, first, second, third="holds"):
+    write_table(results, "first", judged("a", first), judged("b", second, "ULD is much better."))
+    write_table(results, "second", judged("c", third))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        (("holds", "holds"), 0),
+        (("holds", "undecided"), 0),
+        (("holds", "does not hold"), 1),
+    ],
+)
+def test_strict_fails_where_a_claim_does_not_hold(results, outcomes, code):
+    finish(results, *outcomes)
+    assert run("tiny.yaml", "--strict").exit_code == code
+    done = run("tiny.yaml")
+    assert done.exit_code == 0
+    for shown in ("first", "second", "ULD is better.", *outcomes, f"Says {outcomes[1]}."):
+        assert shown in done.output
+
+
+def test_tables_that_are_not_made_are_named_with_the_command(results):
+    write_table(results, "first", judged("a", "holds"), judged("b", "holds", "ULD is much better."))
+    done = run("tiny.yaml")
+    assert done.exit_code == 0
+    assert "second: not made yet. Make it with `snakemake results/tiny/tables/second.csv`" in (
+        done.output
+    )
+    assert "third" not in done.output  # it has no claims
+    assert run("tiny.yaml", "--strict").exit_code == 2
+
+
+def test_claims_that_were_edited_after_the_table_are_not_taken_as_judged(results):
+    finish(results, "holds", "holds")
+    write_table(results, "first", judged("a", "holds"), judged("b", "holds", "Another text."))
+    done = run("tiny.yaml", "--json")
+    assert json.loads(done.output)["not_judged"] == ["first: b"]
+    assert run("tiny.yaml", "--strict").exit_code == 2
+    assert "first: b: written or edited after its table was made" in run("tiny.yaml").output
+
+
+def test_json_lists_everything(results):
+    finish(results, "holds", "does not hold", "undecided")
+    done = run("tiny.yaml", "--json", "--strict")
+    assert done.exit_code == 1
+    content = json.loads(done.output)
+    assert [(c["table"], c["name"], c["outcome"]) for c in content["claims"]] == [
+        ("first", "a", "holds"),
+        ("first", "b", "does not hold"),
+        ("second", "c", "undecided"),
+    ]
+    assert content["not_made"] == [] and content["experiment"] == "tiny"
+
+
+@pytest.mark.parametrize("end", ["csv", "long.csv", "md", "json", "tex"])
+def test_any_file_of_a_table_names_it(results, end):
+    path = write_table(results, "first", judged("a", "does not hold"))
+    assert run(path.with_name(f"first.{end}"), "--strict").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_text("{"), "not a table's json"),
+        (lambda path: path.write_text("[]"), "not a table's json"),
+        (lambda path: path.unlink(), "no such table"),
+        (lambda path: write_table(path.parents[1], "first", schema=1), "schema 1, expected 2"),
+        (lambda path: write_table(path.parents[1], "first", judged("a", "maybe")), "no verdict"),
+        (lambda path: write_table(path.parents[1], "first", {"name": "a"}), "cannot be read"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused(results, spoil, message):
+    path = write_table(results, "first", judged("a", "holds"))
+    spoil(path)
+    done = run(path)
+    assert isinstance(done.exception, ArtifactError)
+    assert message in str(done.exception)
+
+
+def test_an_unknown_experiment_is_refused(checkout):
+    assert isinstance(run("micrx").exception, ExperimentError)
+
+
+def test_bad_input_is_one_sentence_and_exit_status_2(checkout):
+    command = [sys.executable, "-m", "kd.cli", "claims", "results/none.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("kd: error: results/none.json: no such table.")
+    assert len(done.stderr.splitlines()) == 1
