@@ -135,6 +135,14 @@ EXPERIMENT: dict[str, Any] = {
     "evaluation": {"metrics": ["f1", "exact_match"]},
     "seeds": [0, 1, 2],
     "tables": {"table2": {"title": "Overall"}},
+    "claims": {
+        "uld_beats_text": {
+            "text": "ULD beats teacher text.",
+            "table": "table2",
+            "left": {"method": "uld"},
+            "right": {"method": "teacher_text"},
+        }
+    },
     "published": "published.csv",
 }
 MODEL = {

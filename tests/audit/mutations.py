@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -45,6 +46,8 @@ from tests.audit.tampering import (
     edit_every_manifest,
     edit_manifest,
     flip,
+    forge,
+    forge_column,
     leave_checkpoint,
     link,
     query,
@@ -58,6 +61,28 @@ from tests.audit.tampering import (
 WEIGHTS = f"{RUN}/model/model.safetensors"
 SHARDS = [f"{LOGITS}/shard-0000{number}.safetensors" for number in range(2)]
 Rule = tuple[str, str]
+FORGED = {  # columns of the table's csv that someone might wish to be otherwise
+    "uld": "99.0",
+    "uld_sd": "0.01",
+    "uld_n": "30",
+    "gain_uld": "50.0",
+    "gain_uld_lo": "0.5",
+    "gain_uld_hi": "50.0",
+    "gain_uld_p": "0.0001",
+    "gain_uld_p_holm": "0.0001",
+    "gain_uld_sd": "0.01",
+    "gain_uld_n": "30",
+    "difference_uld": "0.0",
+    "inside_uld": "surely",
+}
+
+
+def other_verdict(text: str) -> str:
+    """`text` with the first verdict on a claim turned round."""
+    told = [outcome for outcome in ("does not hold", "undecided", "holds") if outcome in text]
+    first = min(told, key=text.index)
+    return text.replace(first, "does not hold" if first == "holds" else "holds", 1)
+
 
 # What is done to a finished tree, by the check and rule that must find it first.
 TAMPERED: Mapping[Rule, Mapping[str, Tamper]] = {
@@ -91,6 +116,19 @@ TAMPERED: Mapping[Rule, Mapping[str, Tamper]] = {
         "forged manifest with a new identity": edit_manifest(
             f"{EVAL}/predict", lambda m: m["hashed"]["numerics"].update(note="x"), rehash=True
         ),
+    },
+    (INTEGRITY, "table made again"): {
+        **{
+            f"forged {column} of the table": forge_column(column, value)
+            for column, value in FORGED.items()
+        },
+        "forged value of a seed": forge("long.csv", lambda text: text.replace(",0,", ",0,9", 1)),
+        "forged interval in the json": forge(
+            "json", lambda text: text.replace('"low": ', '"low": 9')
+        ),
+        "forged verdict on a claim": forge("json", other_verdict),
+        "forged verdict in the md": forge("md", other_verdict),
+        "forged mark of significance": forge("tex", lambda text: text.replace("]", "]$^{*}$", 1)),
     },
     (INTEGRITY, "outside"): {
         "published values edited afterwards": replace_text(

@@ -1,5 +1,7 @@
 """Faults planted into a finished tree, by hand as it were: files flipped, cut, swapped, forged."""
 
+import csv
+import io
 import json
 import sqlite3
 from collections.abc import Callable
@@ -7,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from kd.provenance.canonical import digest
-from tests.audit.fabrication import World, remake_table, run_of
+from kd.provenance.canonical import digest, file_digest
+from tests.audit.fabrication import World, copy_table, remake_table, run_of
 from tests.audit.small_files import DATASET
 
 Tamper = Callable[[World], None]
@@ -140,6 +142,38 @@ def query(sql: str) -> Tamper:
 
 def unhash_lock(world: World) -> None:
     (world.root / "requirements.lock").write_text("numpy==2.4.6\n", encoding="utf-8")
+
+
+def forge(end: str, change: Callable[[str], str]) -> Tamper:
+    """Change a file of the table and everything that vouches for it: its digest, the manifest's
+    identity and the copy."""
+
+    def tamper(world: World) -> None:
+        file = world.table.with_suffix(f".{end}")
+        text = file.read_text(encoding="utf-8")
+        assert change(text) != text, "nothing was forged"
+        file.write_text(change(text), encoding="utf-8")
+        edit_manifest(
+            "tables/table2",
+            lambda m: m["hashed"]["outputs"].update({file.name: file_digest(file)}),
+            rehash=True,
+        )(world)
+        copy_table(world)
+
+    return tamper
+
+
+def forge_column(column: str, value: str) -> Tamper:
+    """Put `value` into the first line of a column of the table's csv, and cover it up."""
+
+    def change(text: str) -> str:
+        header, first, *rest = csv.reader(io.StringIO(text))
+        first[header.index(column)] = value
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([header, first, *rest])
+        return out.getvalue()
+
+    return forge("csv", change)
 
 
 def leave_checkpoint(world: World) -> None:

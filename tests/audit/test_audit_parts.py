@@ -13,6 +13,8 @@ from kd.audit.weights import DamagedWeightsError, damaged_tensors, parameter_cou
 from kd.experiment.layout import Run
 from kd.workflow import Planned, WorkflowError, dry_run, parse_plan
 from tests.audit.fabrication import ROOT
+from tests.audit.mutations import audit
+from tests.audit.tampering import forge_column
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
@@ -128,3 +130,13 @@ def test_a_dry_run_is_read_job_by_job():
 def test_nothing_is_planned_without_a_workflow(tmp_path):
     with pytest.raises(WorkflowError, match="no Snakefile"):
         dry_run(["x"], experiment="micro", overrides={}, checkout=tmp_path)
+
+
+@pytest.mark.parametrize("column", ["gain_uld_p", "gain_uld_lo"])
+def test_a_forged_statistic_is_named_with_what_the_scores_give(spoil, column):
+    world = spoil(forge_column(column, "0.0001"))
+    found = audit(world).findings[0]
+    assert (found.status, found.rule) == ("fail", "table made again")
+    assert f"table2.csv is not what its scores give: line 2, column {column} says 0.0001" in (
+        found.evidence
+    )

@@ -5,7 +5,10 @@ import yaml
 
 from kd.errors import ExperimentError
 from kd.experiment.claims import Claim, Place, claim_pairs, place_columns, trends
+from kd.experiment.expansion import table_runs
 from kd.experiment.loading import EXPERIMENTS, load_experiment, read_resolved
+from kd.experiment.stages import TableSpec, distill_spec, parse_spec, score_spec, table_spec
+from kd.provenance.canonical import canonical_json
 
 CLAIM = {
     "text": "ULD beats teacher text.",
@@ -59,6 +62,14 @@ def test_an_axis_may_be_one_value_or_a_list():
         ({"right": {"method": "uld"}}, "both sides are the same"),
         ({"relation": "bigger"}, "'claims.c.relation' is 'bigger'"),
         ({"margins": 1.0}, "'claims.c.margins' is not a known key. Did you mean 'margin'?"),
+        (
+            {"where": {"datset": "squad"}},
+            "tiny.yaml: 'claims.c.where.datset' is not a known key. Did you mean 'dataset'?",
+        ),
+        (
+            {"left": {"method": "uld", "fractions": 50}},
+            "tiny.yaml: 'claims.c.left.fractions' is not a known key. Did you mean 'fraction'?",
+        ),
         ({"table": "table3"}, "'claims.c.table' names 'table3', which is not defined. Did you"),
         ({"metric": "bertscore"}, "'claims.c.metric' names 'bertscore', which is not defined"),
         ({"where": {"dataset": "squid"}}, "'claims.c.where.dataset' names 'squid', not in the"),
@@ -155,3 +166,44 @@ def test_a_file_of_claims_is_a_base_to_extend(content, write, tmp_path):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump({"claims": claims}))
     child = content | {"extends": "claims.yaml", "claims": {"dropped": None}}
     assert list(load_experiment(write(child)).claims) == ["kept"]
+
+
+def test_a_table_carries_its_own_claims_in_the_experiments_order(content, write):
+    content["tables"] = {"table2": {}, "other": {}}
+    content["claims"] = {"z": CLAIM, "a": CLAIM | {"margin": 1.0}, "m": CLAIM | {"table": "other"}}
+    path = write(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    experiment = load_experiment(path)
+    spec = table_spec(experiment, "table2")
+    assert [(claim.name, claim.margin) for claim in spec.claims] == [("z", 0.0), ("a", 1.0)]
+    assert [claim.name for claim in table_spec(experiment, "other").claims] == ["m"]
+    again = parse_spec(TableSpec, canonical_json(spec.model_dump(mode="json")))
+    assert again == spec
+
+
+def test_editing_a_claim_changes_its_tables_specification_and_no_other(content, write):
+    content["tables"] = {"table2": {}, "other": {}}
+
+    def specs(claim):
+        experiment = load_experiment(write(content | {"claims": {"c": claim}}))
+        run = table_runs(experiment, "table2")[0]
+        others = (score_spec(experiment), distill_spec(experiment, run))
+        return table_spec(experiment, "table2"), (table_spec(experiment, "other"), *others)
+
+    (own, others), (edited, same) = specs(CLAIM), specs(CLAIM | {"text": "Edited."})
+    assert own != edited
+    assert others == same
+
+
+@pytest.mark.parametrize(
+    "name", ["uld_sd", "uld_p_holm", "gain_uld", "gain_uld_lo", "published_uld", "score", "score_n"]
+)
+def test_a_method_cannot_bear_the_name_of_another_column(content, write, name):
+    content["methods"][name] = {"loss": "none"}
+    with pytest.raises(ExperimentError, match=f"'{name}' is the name of another column"):
+        load_experiment(write(content))
+
+
+def test_a_method_may_end_like_a_statistic(content, write):
+    content["methods"]["top_p"] = content["methods"]["soft_lo"] = {"loss": "none"}
+    assert "top_p" in load_experiment(write(content)).methods

@@ -7,6 +7,7 @@ from kd.errors import TrainingError
 from kd.experiment.methods import Method
 from kd.training.batches import in_order
 from kd.training.checkpoints import CheckpointFolder
+from kd.training.loop import Material
 
 
 def quiet(step: int, note: str) -> None:
@@ -69,15 +70,36 @@ def test_the_selected_student_has_the_lowest_validation_loss(setup, folder):
     losses = [entry["validation_loss"] for entry in made.loop.history if "validation_loss" in entry]
     assert min(losses) < losses[-1], "the case must tell the best from the last"
     made.model.load_state_dict(dict(made.loop.selected_weights()))
+    assert loss_over(made, made.material.validation) == pytest.approx(min(losses), rel=1e-6)
+
+
+def loss_over(made, rows):
+    """Mean objective of the model as it is, over `rows`."""
     made.model.eval()
-    rows = made.material.validation
     with torch.inference_mode():
         sums = [
             len(indices)
             * made.objective(made.model, made.material.collate([rows[i] for i in indices])).total
             for indices in in_order(len(rows), 4)
         ]
-    assert sum(sums).item() / len(rows) == pytest.approx(min(losses), rel=1e-6)
+    return sum(sums).item() / len(rows)
+
+
+def test_selection_is_by_validation_where_the_test_rows_would_select_another(setup, folder):
+    """The run keeps the student that is best on validation rows, not the one best on others."""
+    settings = {"epochs": 10, "learning_rate": 0.1, "validations": 20, "cycle_momentum": False}
+    made, other = setup(**settings), setup(**settings)
+    validation, test = made.material.validation, made.material.train[:2]
+    other.loop._material = Material(other.material.train, test, other.material.collate)
+    made.loop.run(CheckpointFolder(folder / "a", "f"), quiet)
+    other.loop.run(CheckpointFolder(folder / "b", "f"), quiet)
+    chosen, by_test = (one.loop.best["step"] for one in (made, other))
+    assert chosen != by_test, "the case must tell validation from test"
+
+    made.model.load_state_dict(dict(made.loop.selected_weights()))
+    other.model.load_state_dict(dict(other.loop.selected_weights()))
+    assert loss_over(made, validation) < loss_over(other, validation)
+    assert loss_over(made, test) > loss_over(other, test)
 
 
 def test_a_non_finite_loss_names_step_and_rows_and_keeps_the_checkpoint(setup, folder):

@@ -11,6 +11,7 @@ from kd.audit.notes import STATISTICS, Voice, cell_name, counted, some
 from kd.audit.scope import Scope, TableView
 from kd.errors import KdError
 from kd.experiment.claims import Place
+from kd.tables.cells import score_columns
 from kd.tables.samples import gains
 from kd.tables.seed_noise import Matrix
 from kd.tables.statistics import Comparison, compare, spread
@@ -27,11 +28,12 @@ def check(scope: Scope) -> list[Finding]:
 
 
 def _seeds(voice: Voice, view: TableView) -> Iterator[Finding]:
+    assert view.spec is not None
     cells = [
         (cell_name(line, column), spread(list(cell.per_seed.values())))
         for line in view.lines
         for column, cell in line.cells.items()
-        if cell.per_seed
+        if cell.per_seed and column in score_columns(view.spec)
     ]
     if not cells:
         return
