@@ -77,6 +77,11 @@ FORGED = {  # columns of the table's csv that someone might wish to be otherwise
 }
 
 
+def wider(text: str) -> str:
+    """The first interval of the table's json with another lower bound."""
+    return re.sub(r'"low": -?', '"low": 9', text, count=1)
+
+
 def other_verdict(text: str) -> str:
     """`text` with the first verdict on a claim turned round."""
     told = [outcome for outcome in ("does not hold", "undecided", "holds") if outcome in text]
@@ -123,9 +128,7 @@ TAMPERED: Mapping[Rule, Mapping[str, Tamper]] = {
             for column, value in FORGED.items()
         },
         "forged value of a seed": forge("long.csv", lambda text: text.replace(",0,", ",0,9", 1)),
-        "forged interval in the json": forge(
-            "json", lambda text: text.replace('"low": ', '"low": 9')
-        ),
+        "forged interval in the json": forge("json", wider),
         "forged verdict on a claim": forge("json", other_verdict),
         "forged verdict in the md": forge("md", other_verdict),
         "forged mark of significance": forge("tex", lambda text: text.replace("]", "]$^{*}$", 1)),
