@@ -161,7 +161,7 @@ def score(
 def table(
     spec: Spec,
     results: Annotated[Path, typer.Option(help="The experiment's results folder.")],
-    out: Annotated[Path, typer.Option(help="Folder to write csv, md and json into.")],
+    out: Annotated[Path, typer.Option(help="Folder to write csv, md, json and tex into.")],
     published: Annotated[
         Path | None, typer.Option(help="csv of published scores to show beside ours.")
     ] = None,

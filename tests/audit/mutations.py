@@ -152,6 +152,9 @@ TAMPERED: Mapping[Rule, Mapping[str, Tamper]] = {
         ),
         "changed metrics": change_experiment(evaluation={"metrics": ["f1"]}),
         "two whole runs swapped, and the table made anew": swap_and_cover_up(RUN, OTHER),
+        "edited claim": change_experiment(
+            claims={"uld_beats_text": EXPERIMENT["claims"]["uld_beats_text"] | {"margin": 1.0}}
+        ),
         "changed generation": change_experiment(generation={"max_new_tokens": 8}),
     },
     (COMPLETENESS, "declared cells"): {
