@@ -26,9 +26,14 @@ include: "rules/evaluate.smk"
 include: "rules/tables.smk"
 
 
+# On the machine where Snakemake runs: whatever needs the network, and what takes a moment. The
+# tracking store has one writer, whose machine need not share locks with any other.
 localrules:
     all,
+    data,
     headline,
+    table,
+    track,
 
 
 rule all:
@@ -37,5 +42,14 @@ rule all:
         expand("results/{table}.csv", table=SELECTED.tables),
 
 
+onstart:
+    take_over_cluster(log)
+
+
+onsuccess:
+    runs.forget_run()
+
+
 onerror:
+    runs.forget_run()
     repeat_refusals(log)

@@ -9,6 +9,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from kd.cluster import runs, slurm
 from kd.errors import KdError, nearest
 from kd.experiment import expansion, loading, requirements, stages
 from kd.experiment.layout import Run
@@ -286,3 +287,29 @@ def selected_table(suffix):
         return f"results/{SELECTED.name}/tables/{wildcards.table}.{suffix}"
 
     return path
+
+
+# --- the batch system -----------------------------------------------------------------------
+
+if not workflow.is_main_process:
+    # A job on a node of its own, where there may be no network: downloads are local rules.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def on_slurm():
+    return workflow.executor_plugin.name == "slurm"
+
+
+STAND_INS = Path(workflow.basedir, "profiles", "slurm", "without-accounting")
+
+
+def take_over_cluster(logs):
+    """Before the first job: end those of a killed Snakemake, which would write where ours do."""
+    try:
+        runs.cancel_orphans()
+        if on_slurm():
+            runs.note_run(logs)
+            if not slurm.has_accounting():
+                os.environ["PATH"] = f"{STAND_INS}{os.pathsep}{os.environ['PATH']}"
+    except KdError as error:
+        refuse(error)

@@ -23,6 +23,7 @@ ALLOWED = {
     "teacher": {"data", "evaluation", "experiment", "logits", "models", "provenance"},
     "training": {"data", "experiment", "logits", "losses", "models", "provenance", "teacher"},
     "tables": {"experiment", "provenance"},
+    "cluster": {"provenance"},
     "tracking": {"data", "evaluation", "experiment", "provenance", "training"},
 }
 ALLOWED["audit"] = {"data", "evaluation", "experiment", "logits", "models", "provenance", "tables"}
