@@ -300,16 +300,12 @@ def on_slurm():
     return workflow.executor_plugin.name == "slurm"
 
 
-STAND_INS = Path(workflow.basedir, "profiles", "slurm", "without-accounting")
-
-
 def take_over_cluster(logs):
     """Before the first job: end those of a killed Snakemake, which would write where ours do."""
     try:
         runs.cancel_orphans()
         if on_slurm():
             runs.note_run(logs)
-            if not slurm.has_accounting():
-                os.environ["PATH"] = f"{STAND_INS}{os.pathsep}{os.environ['PATH']}"
+            slurm.prefer_commands_of(Path(workflow.basedir, "profiles", "slurm"))
     except KdError as error:
         refuse(error)

@@ -1,9 +1,11 @@
 """SLURM's own commands, as far as the workflow needs them: which jobs run, and ending them."""
 
+import os
 import subprocess
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from kd.errors import KdError
 
@@ -70,6 +72,19 @@ def has_accounting() -> bool:
         if name.strip() == "AccountingStorageType":
             return value.strip() not in ("accounting_storage/none", "(null)", "")
     return False
+
+
+def prefer_commands_of(profile: Path) -> None:
+    """Where there is no accounting, put the profile's stand-in for `sacct` before the real one.
+
+    The real one fails for ever then, and whoever asks it for a job's end waits for ever.
+
+    Raises:
+        SlurmError: the controller does not answer.
+    """
+    if not has_accounting():
+        folder = profile / "without-accounting"
+        os.environ["PATH"] = f"{folder.resolve()}{os.pathsep}{os.environ['PATH']}"
 
 
 def _ask(*command: str) -> str:
