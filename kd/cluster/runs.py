@@ -38,6 +38,11 @@ class Run:
         """Where the run is noted."""
         return FOLDER / f"{self.id}.json"
 
+    def forget(self) -> None:
+        """Remove the note, and what the stand-in for `sacct` saw of the jobs."""
+        self.file.with_suffix(".seen").unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
+
     def is_here(self) -> bool:
         """Whether the process, dead or alive, belongs to this machine."""
         return self.host == socket.gethostname()
@@ -78,7 +83,7 @@ def forget_run() -> None:
     """Remove this process's note: its jobs are over."""
     for run in noted_runs():
         if run.pid == os.getpid() and run.is_alive():
-            run.file.unlink(missing_ok=True)
+            run.forget()
 
 
 def cancel_orphans() -> None:
@@ -108,7 +113,7 @@ def cancel_orphans() -> None:
         )
         slurm.cancel(jobs)
     for run in gone.values():
-        run.file.unlink(missing_ok=True)
+        run.forget()
 
 
 def _run_id(logs: Sequence[str]) -> str | None:

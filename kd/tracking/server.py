@@ -10,12 +10,13 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kd.errors import KdError
+from kd.tracking.own_disk import on_own_disk
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,9 +88,10 @@ def open_mlflow(place: Place, experiment: str) -> Iterator[tuple["MlflowClient",
         logging.getLogger(chatter).setLevel(logging.ERROR)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
-        _follow_moved_folder(place, experiment)
-        client = MlflowClient(tracking_uri=place.uri)
-        yield client, _experiment_id(client, place, experiment)
+        with _writable(place) as opened:
+            _follow_moved_folder(opened, experiment)
+            client = MlflowClient(tracking_uri=opened.uri)
+            yield client, _experiment_id(client, opened, experiment)
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         reason = _reason(str(error))
         remedy = (
@@ -99,6 +101,16 @@ def open_mlflow(place: Place, experiment: str) -> Iterator[tuple["MlflowClient",
             "mlflow.db in the results folder."
         )
         raise TrackingError(f"{place}: MLflow cannot be used ({reason}). {remedy}") from None
+
+
+@contextmanager
+def _writable(place: Place) -> Iterator[Place]:
+    """The place to open for writing: for a database on a network file system, a copy of it."""
+    if place.database is None:
+        yield place
+        return
+    with on_own_disk(place.database) as database:
+        yield replace(place, uri=f"sqlite:///{database.resolve()}", database=database)
 
 
 def _reason(message: str) -> str:

@@ -1,0 +1,52 @@
+"""Profiles name what exists: Snakemake ignores a misspelt rule or resource without a word."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILES = sorted((ROOT / "profiles").glob("*/profile.yaml"))
+RULES = "\n".join(file.read_text() for file in (ROOT / "rules").glob("*.smk"))
+NAMES = set(re.findall(r"^(?:use )?rule (?:\w+ as )?(\w+)", RULES, re.MULTILINE))
+LOCAL = {"all", "data", "headline", "table", "track"}
+
+
+def profile(path: Path) -> dict:
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.parent.name)
+def test_a_profile_names_rules_that_exist(path):
+    content = profile(path)
+    assert set(content.get("set-resources", {})) <= NAMES
+    assert set(content.get("groups", {})) <= NAMES
+    assert set(content.get("group-components", {})) <= set(content.get("groups", {}).values())
+
+
+def test_every_rule_that_runs_on_a_node_has_a_runtime():
+    content = profile(ROOT / "profiles/slurm/profile.yaml")
+    limited = {rule for rule, given in content["set-resources"].items() if "runtime" in given}
+    assert limited == NAMES - LOCAL
+
+
+def test_some_partition_takes_every_job_with_and_without_a_gpu():
+    content = profile(ROOT / "profiles/slurm/profile.yaml")
+    partitions = profile(ROOT / "profiles/slurm/partitions.yaml")["partitions"].values()
+    attempts = content["retries"] + 1
+    for rule, given in content["set-resources"].items():
+        memory = str(given.get("mem_mb", content["default-resources"]["mem_mb"]))
+        need = int(eval(memory, {"attempt": attempts}))
+        for gpu in (0, 1):
+            fits = [
+                partition
+                for partition in partitions
+                if partition.get("max_gpu", 0) >= gpu and partition["max_mem_mb"] >= need
+            ]
+            assert fits, rule
+
+
+def test_no_rule_retries_by_itself():
+    """A rule's `retries` would also apply inside each job of a cluster, and multiply."""
+    assert not re.search(r"^\s+retries:", RULES, re.MULTILINE)
