@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.slurm import single_node
-from tests.workflow.conftest import ROOT, Checkout, copy_checkout, finished  # noqa: F401
+from tests.workflow.conftest import ROOT, Checkout, copy_checkout
 
 PATIENCE = 400  # seconds for anything to happen, on a busy machine
 FLAGS = ("--workflow-profile", "profiles/slurm", "--nocolor")
@@ -170,6 +170,15 @@ def node() -> Iterator[None]:
     single_node.stop()
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A copy in which the smoke experiment ran here, without SLURM."""
+    copy = copy_checkout(tmp_path_factory.mktemp("finished") / "kd")
+    done = copy.run("snakemake", "--workflow-profile", "profiles/smoke", timeout=PATIENCE * 3)
+    assert done.returncode == 0, done.stdout
+    return copy
+
+
 @dataclass(frozen=True)
 class Whole:
     """Two experiments at once in one checkout, on SLURM."""
@@ -213,7 +222,7 @@ SEEDS = range(4)
 
 
 @pytest.fixture(scope="session")
-def longer(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:  # noqa: F811
+def longer(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """The finished checkout, whose students are now to be trained longer, with checkpoints."""
     copy = copy_of(finished, tmp_path_factory.mktemp("longer") / "kd")
     copy.edit("experiments/smoke.yaml", "training: {epochs: 2}", LONGER)
