@@ -295,7 +295,7 @@ if not workflow.is_main_process:
     # A job on a node of its own, where there may be no network: downloads are local rules.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # The process whose worker this names runs elsewhere, or outside of the job's limits.
-    os.environ["KD_WORKER"] = ""
+    os.environ.update(KD_WORKER="")
 
 
 def on_slurm():
