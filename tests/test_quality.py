@@ -24,6 +24,8 @@ ALLOWED = {
     "training": {"data", "experiment", "logits", "losses", "models", "provenance", "teacher"},
     "tables": {"experiment", "provenance"},
     "cluster": {"provenance"},
+    "worker": set(),
+    "plan": {"experiment", "workflow"},
     "tracking": {"data", "evaluation", "experiment", "provenance", "training"},
 }
 ALLOWED["audit"] = {"data", "evaluation", "experiment", "logits", "models", "provenance", "tables"}
