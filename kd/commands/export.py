@@ -1,0 +1,78 @@
+"""Commands that export results in other people's formats. Nothing is ever uploaded."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+_Experiment = Annotated[
+    str | None, typer.Option(help="Name or file of the experiment, where it is another.")
+]
+_LocalNames = Annotated[
+    bool, typer.Option("--local-names", help="Leave in host names and folders of this machine.")
+]
+_Out = Annotated[Path | None, typer.Option(help="File to write; by default it is printed.")]
+
+
+@app.callback()
+def _export() -> None:
+    """Export results in other people's formats, from the manifests. Never uploads."""
+
+
+@app.command(
+    epilog="Examples:  kd export crate results/table2.csv --out table2.crate.zip  |  "
+    "kd export crate micro --out crate --full --license CC-BY-4.0"
+)
+def crate(
+    target: Annotated[str, typer.Argument(help="A table, a run's folder or an experiment.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, or a file that ends in .zip.")],
+    full: Annotated[bool, typer.Option("--full", help="Pack weights and logits, too.")] = False,
+    license_: Annotated[
+        str, typer.Option("--license", help="Licence of the results: a URL or a sentence.")
+    ] = "",
+    agent: Annotated[
+        str, typer.Option(help="Who ran the workflow: a name, or an ORCID's URL.")
+    ] = "",
+    experiment: _Experiment = None,
+    local_names: _LocalNames = False,
+) -> None:
+    """Write a Workflow Run RO-Crate: results, manifests, and the runs that made them."""
+    from kd.audit.target import guess_target
+    from kd.exports.crate import write_crate
+    from kd.exports.subject import open_subject
+
+    scope = open_subject(guess_target(target), experiment)
+    count = write_crate(
+        scope, out, full=full, local_names=local_names, licence=license_, agent=agent
+    )
+    print(f"{out}: {count} entities about {len(scope.artifacts)} artifacts")
+
+
+@app.command(epilog="Example:  kd export provenance results/table2.csv --out table2.intoto.json")
+def provenance(
+    table: Annotated[Path, typer.Argument(help="A table's csv.")],
+    out: _Out = None,
+    local_names: _LocalNames = False,
+) -> None:
+    """Write a table's provenance: an in-toto statement with a SLSA predicate, unsigned."""
+    import json
+
+    from kd.audit.target import table_target
+    from kd.exports.statement import statement
+    from kd.exports.subject import open_subject
+
+    scope = open_subject(table_target(table))
+    found = statement(scope, local_names=local_names)
+    _write(json.dumps(found, indent=1, sort_keys=True), out)
+
+
+def _write(text: str, out: Path | None) -> None:
+    from kd.provenance.files import write_text
+
+    if out is None:
+        print(text)
+    else:
+        write_text(out, f"{text}\n")
+        print(f"{out}: written")
