@@ -68,6 +68,27 @@ def provenance(
     _write(json.dumps(found, indent=1, sort_keys=True), out)
 
 
+@app.command(
+    epilog="Example:  kd export checklist results/table2.csv --kind acl --out checklist.md"
+)
+def checklist(
+    target: Annotated[str, typer.Argument(help="A table, or an experiment.")],
+    kind: Annotated[str, typer.Option(help="neurips or acl.")] = "neurips",
+    out: _Out = None,
+) -> None:
+    """Fill in a conference's checklist as far as manifests answer it, as markdown."""
+    from kd.audit.target import guess_target
+    from kd.errors import nearest
+    from kd.exports.checklist import render_checklist
+    from kd.exports.checklist_items import CHECKLISTS
+    from kd.exports.subject import ExportError, open_subject
+
+    if kind not in CHECKLISTS:
+        raise ExportError(f"--kind {kind}: no such checklist. {nearest(kind, CHECKLISTS)}")
+    text = render_checklist(CHECKLISTS[kind], open_subject(guess_target(target)))
+    _write(text.rstrip("\n"), out)
+
+
 def _write(text: str, out: Path | None) -> None:
     from kd.provenance.files import write_text
 

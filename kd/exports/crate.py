@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from kd.audit.chain import SUFFIX, Artifact
 from kd.audit.scope import Scope
-from kd.errors import KdError
 from kd.exports.crate_actions import describe_actions, references
 from kd.exports.crate_workflow import describe_workflow
 from kd.exports.parameters import recorded_parameters
 from kd.exports.portable import portable_manifest
-from kd.exports.subject import span
+from kd.exports.subject import ExportError, span
 from kd.provenance.canonical import digest
 
 if TYPE_CHECKING:
@@ -46,10 +45,6 @@ _FORMATS = {
     ".parquet": "application/vnd.apache.parquet",
     ".yaml": "application/yaml",
 }
-
-
-class ExportError(KdError):
-    """Something cannot be exported as asked."""
 
 
 def write_crate(

@@ -126,10 +126,7 @@ def _input(scope: Scope, source: Source) -> dict[str, Any]:
     return {
         "name": source.path,
         "digest": {kind: source.sha256},
-        "annotations": {
-            "identity": source.identity,
-            "stage": scope.chain.find(source.writer).stage,
-        },
+        "annotations": {"identity": source.identity, "stage": stage},
     }
 
 

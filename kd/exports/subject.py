@@ -6,7 +6,11 @@ from kd.audit.chain import Artifact
 from kd.audit.checks import integrity
 from kd.audit.scope import Scope, Settings, open_scope
 from kd.audit.target import Target
-from kd.errors import ArtifactError
+from kd.errors import ArtifactError, KdError
+
+
+class ExportError(KdError):
+    """Something cannot be exported as asked."""
 
 
 def open_subject(target: Target, experiment: str | None = None) -> Scope:
