@@ -89,6 +89,24 @@ def checklist(
     _write(text.rstrip("\n"), out)
 
 
+@app.command(
+    epilog="Example:  kd export model results/micro/runs/squad/llama/opt/uld/f100/s0 --out student"
+)
+def model(
+    run: Annotated[Path, typer.Argument(help="A run's folder, …/f100/s0.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    license_: Annotated[
+        str, typer.Option("--license", help="The hub's name of the student's licence.")
+    ] = "",
+    local_names: _LocalNames = False,
+) -> None:
+    """Write a student as a folder that the hub would take: weights, tokenizer, model card."""
+    from kd.exports.model_folder import write_model_folder
+
+    names = write_model_folder(run, out, licence=license_, local_names=local_names)
+    print(f"{out}: {', '.join(names)}")
+
+
 def _write(text: str, out: Path | None) -> None:
     from kd.provenance.files import write_text
 

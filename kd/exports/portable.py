@@ -18,7 +18,7 @@ _ABSOLUTE = re.compile(r"(?:file://|~|(?<![\w.:/~)\]}]))/[^\s\"',;:|]+")
 # A parameter that is such a path as a whole; prompts and titles may hold slashes.
 _PATH = re.compile(r"(?:file://|~/|/|[A-Za-z]:\\)\S+")
 # Beside the hashed part: what tells of a machine rather than of a result.
-_LOCAL = ("host", "argv", "paths", "platform")
+_LOCAL = ("argv", "platform")
 
 
 def portable_manifest(scope: Scope, artifact: Artifact, *, local_names: bool) -> str:
@@ -30,11 +30,19 @@ def portable_manifest(scope: Scope, artifact: Artifact, *, local_names: bool) ->
     content = artifact.content
     if not local_names:
         refuse_local(artifact)
-        context = {key: value for key, value in artifact.context.items() if key not in _LOCAL} | {
-            "paths": _relative_paths(scope, artifact)
+        kept = {key: value for key, value in artifact.context.items() if key not in _LOCAL}
+        context = kept | {
+            "host": _pseudonym(scope, artifact),
+            "paths": _relative_paths(scope, artifact),
         }
         content = content | {"context": context, "notes": without_paths(artifact.notes)}
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _pseudonym(scope: Scope, artifact: Artifact) -> str:
+    """A host's number among those in scope: which artifacts shared one still shows."""
+    hosts = sorted({str(one.context.get("host")) for one in scope.artifacts})
+    return f"host-{1 + hosts.index(str(artifact.context.get('host')))}"
 
 
 def refuse_local(artifact: Artifact) -> None:

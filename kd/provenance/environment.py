@@ -8,9 +8,12 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+from kd.provenance.canonical import file_digest
 from kd.provenance.code import PACKAGE_ROOT
 
 # Packages whose version can change a number. Others are pinned by constraints.txt.
@@ -74,6 +77,27 @@ def source_state() -> dict[str, Any]:
     return {"commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 
 
+def container_image() -> str | None:
+    """Which container image this runs in: `sha256:…`, the image's name, or None outside of one.
+
+    The runtime's own word (`KD_CONTAINER_DIGEST`) comes first; an Apptainer image that is visible
+    from inside is hashed. Where neither is to be had, the name alone is known.
+    """
+    stated = os.environ.get("KD_CONTAINER_DIGEST")
+    if stated:
+        return stated
+    image = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    if not image:
+        return None
+    path = Path(image)
+    return f"sha256:{_image_digest(path)}" if path.is_file() else f"name:{path.name}"
+
+
+@cache
+def _image_digest(path: Path) -> str:
+    return file_digest(path)  # seconds for an image of gigabytes, so once a process
+
+
 def context() -> dict[str, Any]:
     """Where this ran (not hashed)."""
     return {
@@ -81,5 +105,6 @@ def context() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "argv": sys.argv,
+        "container": container_image(),
         **source_state(),
     }

@@ -167,6 +167,14 @@ TAMPERED: Mapping[Rule, Mapping[str, Tamper]] = {
         "dirty tree": edit_context(f"{RUN}/distill", dirty=True),
         "made outside of git": edit_every_manifest(lambda m: m["context"].update(commit=None)),
     },
+    (PINNING, "container"): {
+        "an image without a digest": edit_every_manifest(
+            lambda m: m["context"].update(container="name:kd.sif")
+        ),
+        "one artifact made in a container": edit_context(
+            f"{RUN}/distill", container=f"sha256:{'ab' * 32}"
+        ),
+    },
     (PINNING, "lock"): {"lock without hashes": unhash_lock},
     (PROJECTION, "MLflow"): {
         "edited metric in MLflow": query("UPDATE latest_metrics SET value = 99"),

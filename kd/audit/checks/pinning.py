@@ -13,6 +13,7 @@ from kd.audit.notes import PINNING, Voice, counted, some
 from kd.audit.scope import Scope
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 
 
 def check(scope: Scope) -> list[Finding]:
@@ -135,9 +136,35 @@ def _installed(voice: Voice, lock: Lock) -> Finding:
 
 
 def _container(voice: Voice) -> Iterator[Finding]:
-    digests = {artifact.context.get("container") for artifact in voice.scope.artifacts}
-    known = {str(digest) for digest in digests if digest}
-    if known:
-        yield voice.passed("container", f"made in {some(sorted(known))}")
-    else:
+    """One image, known by its digest; none at all is no fault, as the lock pins packages."""
+    made = [artifact for artifact in voice.scope.artifacts if artifact.content]
+    images: dict[str, list[Artifact]] = {}
+    for artifact in made:
+        images.setdefault(str(artifact.context.get("container") or ""), []).append(artifact)
+    if set(images) <= {""}:
         yield voice.not_applicable("container", "no container was used; the lock pins packages")
+        return
+    unknown = {image: found for image, found in images.items() if not _DIGEST.search(image)}
+    for image, artifacts in unknown.items():
+        count = counted(len(artifacts), "artifact")
+        yield voice.say(
+            "warn",
+            "container",
+            some([artifact.key for artifact in artifacts]),
+            f"{count} made in the image '{image}', whose digest is not known. Set "
+            "KD_CONTAINER_DIGEST where it is started"
+            if image
+            else f"{count} made outside of the container in which others were made",
+            artifacts=artifacts,
+        )
+    named = sorted(set(images) - {""})
+    if len(named) > 1:
+        yield voice.say(
+            "warn",
+            "container",
+            voice.scope.results.name,
+            f"made in {len(named)} images: {some(named)}",
+            artifacts=made,
+        )
+    elif not unknown:
+        yield voice.passed("container", f"made in {some(named)}")
