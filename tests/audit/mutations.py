@@ -260,6 +260,8 @@ MADE: Mapping[Rule, Mapping[str, Plan]] = {
 
 # Faults that are worth a warning: doubtful, but not proof that a number does not hold.
 WARNINGS = {
+    "an image without a digest",
+    "one artifact made in a container",
     "clock skew",
     "a start in the future",
     "a seed too many",
