@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd.audit.chain import SUFFIX, Artifact
+from kd.audit.chain import SUFFIX, Artifact, Source
+from kd.audit.outside import find_outside
 from kd.audit.scope import Scope
 from kd.exports.crate_actions import describe_actions, references
 from kd.exports.crate_workflow import describe_workflow
 from kd.exports.parameters import recorded_parameters
-from kd.exports.portable import portable_manifest
+from kd.exports.portable import outside_place, portable_manifest
 from kd.exports.subject import ExportError, span
 from kd.provenance.canonical import digest
 
@@ -55,7 +56,7 @@ def write_crate(
     Args:
         scope: verified results.
         out: must not exist yet.
-        full: pack weights and logits, too. Without, they are described and not packed.
+        full: pack weights, logits and outside inputs, too; else they are only described.
         local_names: leave hosts and paths in the manifests.
         licence: of the results, a URL or a sentence; empty if it is not stated.
         agent: who ran the workflow, a name or an ORCID's URL; empty if it is not stated.
@@ -188,7 +189,7 @@ def _add_files(crate: "ROCrate", scope: Scope, *, full: bool, local_names: bool)
             entities[path] = _output(crate, scope, path, recorded, full=full)
         for source in scope.chain.sources(artifact):
             if source.writer is None and source.sha256 not in entities:
-                entities[source.sha256] = _outside(crate, source.role, source.sha256)
+                entities[source.sha256] = _outside(crate, scope, source, full=full)
     for artifact in scope.artifacts:
         text = portable_manifest(scope, artifact, local_names=local_names)
         crate.add_file(
@@ -242,10 +243,15 @@ def _file(source: Path, path: str, recorded: str) -> dict[str, Any]:
     return {"name": path, "sha256": recorded, "contentSize": size} | known
 
 
-def _outside(crate: "ROCrate", role: str, sha256: str) -> Any:
+def _outside(crate: "ROCrate", scope: Scope, source: Source, *, full: bool) -> Any:
+    """An input from outside the results: packed if the crate is full and it is still the same."""
     from rocrate.model import ContextEntity
 
-    told = {"@type": "CreativeWork", "name": f"{role}, from outside the results", "sha256": sha256}
+    name, sha256 = f"{source.role}, from outside the results", source.sha256
+    found = find_outside(scope, source.path) if full else None
+    if found is not None and found.is_file() and scope.chain.digest_of(found) == sha256:
+        return crate.add_file(found, outside_place(source), properties=_file(found, name, sha256))
+    told = {"@type": "CreativeWork", "name": name, "sha256": sha256}
     return crate.add(ContextEntity(crate, f"#outside-{sha256[:16]}", properties=told))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kd.audit.chain import Artifact
+from kd.audit.chain import Artifact, Source
 from kd.audit.scope import Scope
 from kd.errors import ArtifactError
 
@@ -66,9 +66,14 @@ def _relative_paths(scope: Scope, artifact: Artifact) -> dict[str, str]:
     return {
         source.role: f"results/{name}/{source.path}"
         if source.writer is not None
-        else relative(source.path)
+        else outside_place(source)
         for source in scope.chain.sources(artifact)
     }
+
+
+def outside_place(source: Source) -> str:
+    """Where an input from outside the results lies in a crate that packs it."""
+    return f"inputs/{source.sha256[:12]}/{Path(source.path).name}"
 
 
 def relative(path: str) -> str:
