@@ -133,10 +133,12 @@ def published_headers(content: Content) -> list[str]:
 
 
 def published_notes(content: Content) -> list[str]:
-    """What is to be known of published values that are shown, each once."""
-    found = (
-        content.beside(line, column)
-        for line in content.lines
-        for column in content.published_columns
-    )
-    return list(dict.fromkeys(one.published.note for one in found if one and one.published.note))
+    """What is to be known of published values that are shown, with the cells it is about."""
+    about: dict[str, list[str]] = {}
+    for line in content.lines:
+        for column in content.published_columns:
+            beside = content.beside(line, column)
+            if beside is not None and beside.published.note:
+                axes = "/".join(str(line.axes[axis]) for axis in shown_axes(content.spec))
+                about.setdefault(beside.published.note, []).append(f"{column} of {axes}")
+    return [f"{', '.join(cells)}: {note}" for note, cells in about.items()]

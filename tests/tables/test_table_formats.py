@@ -238,7 +238,9 @@ def test_published_values_stand_beside_ours_with_a_verdict(tmp_path):
     assert cell["prediction"][0] < 60 < cell["prediction"][1]
     assert cell["published_source"] == "file"
     md = (folder / "t.md").read_text()
-    assert "## Beside the published figures" in md and "a note \\| to read" in md
+    assert (
+        "## Beside the published figures" in md and "uld of a/llama/opt: a note \\| to read" in md
+    )
     assert len([line for line in md.splitlines() if line.endswith(" yes      |")]) == 1
 
 
