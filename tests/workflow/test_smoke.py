@@ -74,6 +74,10 @@ def test_one_job_at_a_time_gives_the_same_bytes(finished, tmp_path):
         assert (other.path / name).read_bytes() == (finished.path / name).read_bytes(), name
 
 
+CLAIM = (
+    "\nclaims: {c: {text: ULD is better., table: table2, left: {method: uld}, "
+    "right: {method: teacher_text}}}"
+)
 TABLE = {"table": 1, "track": 1, "headline": 1, "all": 1}
 
 
@@ -84,6 +88,7 @@ TABLE = {"table": 1, "track": 1, "headline": 1, "all": 1}
         ("kd/losses/ot.py", "\n\n\n", "\n\n\n# a comment\n", {}),
         ("experiments/smoke.yaml", "for tests and a first look", "for a first look", {}),
         ("experiments/smoke.yaml", "Overall (smoke)", "Other", TABLE),
+        ("experiments/smoke.yaml", "\ntables:", f"{CLAIM}\ntables:", TABLE),
     ],
 )
 def test_what_does_not_matter_does_not_re_run(edited, name, old, new, jobs):
