@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-from kd.experiment.claims import NamedClaim
+from kd.experiment.claims import Claim, NamedClaim
 from kd.tables.cells import Cell, Line, gain_columns, score_columns, shown_axes
 from kd.tables.claims import Verdict, describe
 from kd.tables.content import Content, MeanGain
@@ -123,7 +123,14 @@ def _claim(claim: NamedClaim, verdict: Verdict) -> dict[str, Any]:
         "over": verdict.over,
         "reason": verdict.reason,
         "sentence": describe(claim, verdict),
+        "definition": definition(claim),
     }
+
+
+def definition(claim: Claim) -> dict[str, Any]:
+    """What a claim says besides its words, defaults left out: edited, it is another claim."""
+    words = {"name", "text", "source"}
+    return claim.model_dump(mode="json", exclude=words, exclude_defaults=True)
 
 
 def _finite(value: float | None) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from kd.errors import ArtifactError
 from kd.experiment.schema import Experiment
-from kd.tables.as_json import SCHEMA
+from kd.tables.as_json import SCHEMA, definition
 from kd.tables.claims import Outcome
 
 TABLE_FILES = (".csv", ".md", ".json", ".tex")
@@ -23,6 +23,7 @@ class Judged:
     text: str
     outcome: Outcome
     sentence: str
+    definition: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Verdicts:
         claims: claims with their verdicts, table by table.
         not_made: tables that have claims and are not made yet.
         not_judged: claims that a table does not know, as `table: name`: they were written
-            after it was made.
+            or edited after it was made.
     """
 
     experiment: str
@@ -79,12 +80,12 @@ def verdicts_of_experiment(experiment: Experiment, results: Path) -> Verdicts:
             found.not_made.append(table)
             continue
         claims = list(_judged(path, _read(path)))
-        known = {(claim.name, claim.text) for claim in claims}
+        known = [(claim.name, claim.text, claim.definition) for claim in claims]
         found.claims.extend(claims)
         found.not_judged.extend(
             f"{table}: {name}"
             for name, claim in experiment.claims.items()
-            if claim.table == table and (name, claim.text) not in known
+            if claim.table == table and (name, claim.text, definition(claim)) not in known
         )
     return found
 
@@ -112,7 +113,12 @@ def _judged(path: Path, content: dict[str, Any]) -> Iterable[Judged]:
             if claim["outcome"] not in get_args(Outcome):
                 raise ValueError(f"'{claim['outcome']}' is no verdict")
             shown = {name: str(claim[name]) for name in ("name", "text", "sentence")}
-            yield Judged(str(content["table"]), outcome=claim["outcome"], **shown)
+            yield Judged(
+                str(content["table"]),
+                outcome=claim["outcome"],
+                definition=dict(claim["definition"]),
+                **shown,
+            )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{path}: its claims cannot be read ({error}). Make the table again."

@@ -130,6 +130,7 @@ def test_claims_stand_below_with_their_verdicts(tables):
     content = json.loads((tables / "t.json").read_text())
     outcomes = {claim["name"]: claim["outcome"] for claim in content["claims"]}
     assert outcomes == {"better": "holds", "worse": "does not hold", "open": "undecided"}
+    assert content["claims"][2]["definition"]["where"] == {"dataset": ["b"]}
     md = (tables / "t.md").read_text()
     for claim in content["claims"]:
         assert re.search(rf"\| {claim['name']} +\|.*\| {claim['outcome']} +\|", md)

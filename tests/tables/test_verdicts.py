@@ -42,8 +42,16 @@ EXPERIMENT = {
 }
 
 
-def judged(name, outcome, text="ULD is better."):
-    return {"name": name, "text": text, "outcome": outcome, "sentence": f"Says {outcome}."}
+def judged(name, outcome, text=None, **changed):
+    """A claim as its table's json holds it."""
+    stated = EXPERIMENT["claims"][name]
+    return {
+        "name": name,
+        "text": text or stated["text"],
+        "outcome": outcome,
+        "sentence": f"Says {outcome}.",
+        "definition": {key: stated[key] for key in stated if key != "text"} | changed,
+    }
 
 
 def write_table(results, table, *claims, schema=2):
@@ -71,7 +79,7 @@ def run(*arguments):
 
 
 def finish(results, first, second, third="holds"):
-    write_table(results, "first", judged("a", first), judged("b", second, "ULD is much better."))
+    write_table(results, "first", judged("a", first), judged("b", second))
     write_table(results, "second", judged("c", third))
 
 
@@ -93,7 +101,7 @@ def test_strict_fails_where_a_claim_does_not_hold(results, outcomes, code):
 
 
 def test_tables_that_are_not_made_are_named_with_the_command(results):
-    write_table(results, "first", judged("a", "holds"), judged("b", "holds", "ULD is much better."))
+    write_table(results, "first", judged("a", "holds"), judged("b", "holds"))
     done = run("tiny.yaml")
     assert done.exit_code == 0
     assert "second: not made yet. Make it with `snakemake results/tiny/tables/second.csv`" in (
@@ -103,9 +111,10 @@ def test_tables_that_are_not_made_are_named_with_the_command(results):
     assert run("tiny.yaml", "--strict").exit_code == 2
 
 
-def test_claims_that_were_edited_after_the_table_are_not_taken_as_judged(results):
+@pytest.mark.parametrize("edited", [{"text": "Another text."}, {"margin": 1.0}])
+def test_claims_that_were_edited_after_the_table_are_not_taken_as_judged(results, edited):
     finish(results, "holds", "holds")
-    write_table(results, "first", judged("a", "holds"), judged("b", "holds", "Another text."))
+    write_table(results, "first", judged("a", "holds"), judged("b", "holds", **edited))
     done = run("tiny.yaml", "--json")
     assert json.loads(done.output)["not_judged"] == ["first: b"]
     assert run("tiny.yaml", "--strict").exit_code == 2
