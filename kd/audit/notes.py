@@ -134,8 +134,8 @@ def cell_name(line: Line, column: str) -> str:
     axes = line.axes
     place = f"{axes['dataset']}/{axes['teacher']}/{axes['student']}"
     share = "" if axes["fraction"] == 100 else f"/{axes['fraction']} %"
-    method = f"/{axes['method']}" if axes.get("method") else ""
-    return f"{column} of {place}{share}{method}"
+    further = "".join(f"/{axes[axis]}" for axis in ("test", "metric", "method") if axes.get(axis))
+    return f"{column} of {place}{share}{further}"
 
 
 def plain(value: JsonValue) -> JsonValue:

@@ -7,7 +7,7 @@ could point them at another student. They serve only for what lies outside the r
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from kd.experiment.layout import Run, teacher_path
+from kd.experiment.layout import CURVE, Run, teacher_path
 
 # Which stage writes a file or folder of this name. A table's files bear the table's own name.
 _WRITERS = {
@@ -109,7 +109,7 @@ def _score_input(folder: str, role: str) -> str | None:
 
 
 def _table_input(folder: str, role: str) -> str | None:
-    return role if role.endswith("/scores.json") else None
+    return role if role.endswith(("/scores.json", f"/{CURVE}")) else None
 
 
 _INPUTS: dict[str, Callable[[str, str], str | None]] = {

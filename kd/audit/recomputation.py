@@ -60,15 +60,16 @@ def _score_problem(scope: Scope, evaluation: Evaluation) -> str | None:
 def _metrics(scope: Scope, evaluation: Evaluation, stored: Scores) -> list[Score]:
     """What to compute again: what the tables in scope show, or everything where there is none."""
     shown = {
-        view.spec.metrics[evaluation.dataset]
+        metric
         for view in scope.tables
-        if view.spec is not None and evaluation.dataset in view.spec.metrics
+        if view.spec is not None
+        for metric in view.spec.metrics_on(evaluation.dataset)
     }
     return [
         metric
         for metric in get_args(Score)
         if metric != "bertscore"
-        and metric in stored.per_example
+        and metric in stored.metrics
         and (metric in shown or not scope.tables)
     ]
 
@@ -76,7 +77,7 @@ def _metrics(scope: Scope, evaluation: Evaluation, stored: Scores) -> list[Score
 def _metric_problem(stored: Scores, fresh: Scores) -> str | None:
     for metric, found in fresh.metrics.items():
         if stored.metrics.get(metric) != found or (
-            stored.per_example[metric] != fresh.per_example[metric]
+            stored.per_example.get(metric) != fresh.per_example.get(metric)
         ):
             return (
                 f"its {metric} is {stored.mean(metric)}, but its predictions give "

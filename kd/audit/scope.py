@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kd.audit.chain import SUFFIX, Artifact, Chain
-from kd.audit.places import run_at, split_evaluation
+from kd.audit.places import run_at, split_evaluation, writer_of
 from kd.audit.target import Target
 from kd.errors import ArtifactError, KdError
 from kd.experiment.expansion import table_scores
@@ -210,7 +210,9 @@ def _below(chain: Chain, folder: Path) -> Iterator[Artifact]:
 
 
 def _score(chain: Chain, path: str) -> Artifact:
-    return chain.artifact(path.rpartition("/")[0], "score")
+    writer = writer_of(path)
+    assert writer is not None, path
+    return chain.artifact(*writer)
 
 
 def _cell_scores(view: TableView, target: Target) -> list[str]:

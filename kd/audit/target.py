@@ -12,7 +12,7 @@ Kind = Literal["table", "run", "experiment"]
 
 TABLE_FILES = (".csv", ".md", ".json", ".tex")
 _TOP = ("data", "models", "teachers", "native", "runs", "tables")
-CELL_KEYS = ("dataset", "teacher", "student", "fraction", "method", "seed")
+CELL_KEYS = ("dataset", "test", "teacher", "student", "fraction", "metric", "method", "seed")
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ left, encoders on the right, and a mask hides the padding, so that an answer doe
 depend on the batch it was generated in (beyond float rounding).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from kd.data.prompts import answer_text
@@ -22,11 +24,16 @@ from kd.progress import Advance
 
 @dataclass(frozen=True)
 class Generated:
-    """One answer. `token_ids` includes the token that ended it, and no padding."""
+    """One answer. `token_ids` includes the token that ended it, and no padding.
+
+    `confidence` is the product of the tokens' probabilities, rounded to four decimals: how
+    processors round must not be seen.
+    """
 
     text: str
     token_ids: list[int]
     finish_reason: FinishReason
+    confidence: float
 
 
 def generate(
@@ -67,10 +74,11 @@ def generate(
     for start in range(0, len(order), settings.batch_size):
         batch = order[start : start + settings.batch_size]
         rows = _generate_batch(model, [encoded[index] for index in batch], endings, settings)
-        for index, row in zip(batch, rows, strict=True):
+        for index, row, log_probs in zip(batch, *rows, strict=True):
             token_ids, reason = endings.cut(row)
             text = str(tokenizer.decode(token_ids, skip_special_tokens=True))
-            results[index] = Generated(answer_text(text), token_ids, reason)
+            confidence = round(math.exp(log_probs[: len(token_ids)].sum()), 4)
+            results[index] = Generated(answer_text(text), token_ids, reason, confidence)
         if progress is not None:
             progress(len(results), "")
     return [results[index] for index in range(len(order))]
@@ -145,6 +153,17 @@ class _Endings:
         return row[: last + 1].tolist(), "eos" if is_eos[last] else "newline"
 
 
+class _LogProbs(LogitsProcessor):
+    """Writes down the log-probability of each greedy choice, and changes nothing."""
+
+    def __init__(self) -> None:
+        self.steps: list[torch.Tensor] = []  # [B] each
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.steps.append(scores.amax(-1) - scores.logsumexp(-1))
+        return scores
+
+
 class _AnswerEnd(StoppingCriteria):
     """Ends each row of a batch at its first newline after some text."""
 
@@ -164,17 +183,23 @@ class _AnswerEnd(StoppingCriteria):
 @torch.inference_mode()
 def _generate_batch(
     model: PreTrainedModel, prompts: Sequence[list[int]], endings: _Endings, settings: Generation
-) -> torch.Tensor:
-    """New tokens [B, T], padded on the right once a row has ended."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """New tokens [B, T], padded on the right once a row has ended, and log-probabilities [B, T].
+
+    Those of padding mean nothing.
+    """
     inputs, mask = pad_batch(prompts, endings.pad, left=not _has_encoder(model))
+    log_probs = _LogProbs()
     output: torch.Tensor = model.generate(  # type: ignore[operator]
         inputs.to(model.device),
         attention_mask=mask.to(model.device),
         generation_config=_greedy(model, endings, settings),
+        logits_processor=LogitsProcessorList([log_probs]),
         stopping_criteria=StoppingCriteriaList([_AnswerEnd(endings, len(prompts))]),
     )
     # A decoder repeats the prompt; an encoder-decoder begins with its start token.
-    return output[:, 1 if _has_encoder(model) else inputs.shape[1] :]
+    tokens = output[:, 1 if _has_encoder(model) else inputs.shape[1] :]
+    return tokens, torch.stack(log_probs.steps, dim=1).double()
 
 
 def _greedy(model: PreTrainedModel, endings: _Endings, settings: Generation) -> GenerationConfig:

@@ -53,6 +53,7 @@ def predictions_of(
             references=row.answers,
             finish_reason=answer.finish_reason,
             tokens=len(answer.token_ids),
+            confidence=answer.confidence,
         )
         for row, prompt, answer in zip(rows, prompts, generated, strict=True)
     ]

@@ -21,12 +21,16 @@ SCHEMA = pa.schema(
         ("references", pa.list_(pa.string())),
         ("finish_reason", pa.string()),
         ("tokens", pa.int32()),
+        ("confidence", pa.float64()),
     ]
 )
 
 
 class Prediction(BaseModel):
-    """One answer. `tokens` counts what was generated, the ending token included."""
+    """One answer. `tokens` counts what was generated, the ending token included.
+
+    `confidence` is the probability of all these tokens; None where it was not recorded.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -36,6 +40,7 @@ class Prediction(BaseModel):
     references: list[str] = Field(min_length=1)
     finish_reason: FinishReason
     tokens: int = Field(ge=0)
+    confidence: float | None = Field(default=None, ge=0, le=1)
 
 
 def write_predictions(predictions: Sequence[Prediction], path: Path) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kd.errors import ArtifactError, DataError
 from kd.evaluation.bertscore import Encoder, Unavailable, bert_f1
+from kd.evaluation.calibration import brier_score, expected_calibration_error
 from kd.evaluation.overlap import best_overlap, exact_match
 from kd.evaluation.predictions import Prediction
 from kd.experiment.schema import BertScore, Evaluation
@@ -23,6 +24,9 @@ from kd.provenance.canonical import canonical_json
 from kd.provenance.files import write_text
 
 PerExample = Callable[[str, Sequence[str]], float]
+
+
+CALIBRATION = ("confidence", "brier", "ece")
 
 
 class _Strict(BaseModel):
@@ -34,6 +38,12 @@ class Aggregate(_Strict):
 
     mean: float
     sd: Annotated[float, Field(ge=0)]
+
+
+class Whole(_Strict):
+    """A score of all examples together, in percent: no example has one of its own."""
+
+    mean: float
 
 
 class Missing(_Strict):
@@ -48,7 +58,7 @@ class Scores(_Strict):
     n: int
     empty: int = Field(description="blank predictions")
     truncated: int = Field(description="predictions that ended at max_new_tokens")
-    metrics: dict[str, Aggregate | Missing]
+    metrics: dict[str, Aggregate | Whole | Missing]
     encoder: Encoder | None = Field(default=None, description="what computed BERTScore")
     ids: list[str]
     per_example: dict[str, list[float]]
@@ -56,7 +66,7 @@ class Scores(_Strict):
     def mean(self, metric: str) -> float | None:
         """The mean of `metric`, in percent; None where it was unavailable or not computed."""
         found = self.metrics.get(metric)
-        return found.mean if isinstance(found, Aggregate) else None
+        return None if found is None or isinstance(found, Missing) else found.mean
 
 
 def score_rows(predictions: Sequence[Prediction], evaluation: Evaluation) -> Scores:
@@ -69,9 +79,16 @@ def score_rows(predictions: Sequence[Prediction], evaluation: Evaluation) -> Sco
     if not predictions:
         raise DataError("There are no predictions to score. Give the test split some rows.")
     per_example: dict[str, list[float]] = {}
-    metrics: dict[str, Aggregate | Missing] = {}
+    metrics: dict[str, Aggregate | Whole | Missing] = {}
     encoder = None
     for metric in evaluation.metrics:
+        if metric in CALIBRATION:
+            found = _calibration(metric, predictions)
+            if isinstance(found, list):
+                per_example[metric] = found
+            else:
+                metrics[metric] = found
+            continue
         if metric != "bertscore":
             per_example[metric] = _percent(_definition(metric), predictions)
             continue
@@ -127,6 +144,19 @@ def _definition(metric: str) -> PerExample:
 
 def _percent(score: PerExample, predictions: Sequence[Prediction]) -> list[float]:
     return [100 * score(row.prediction, row.references) for row in predictions]
+
+
+def _calibration(metric: str, predictions: Sequence[Prediction]) -> list[float] | Whole | Missing:
+    """Confidence, or a score of it against exact match: an answer's own, or all answers'."""
+    known = [row.confidence for row in predictions if row.confidence is not None]
+    if len(known) < len(predictions):
+        return Missing(unavailable="the predictions hold no confidence: predict again")
+    if metric == "confidence":
+        return [100 * confidence for confidence in known]
+    correct = [exact_match(row.prediction, row.references) for row in predictions]
+    if metric == "ece":
+        return Whole(mean=100 * expected_calibration_error(known, correct))
+    return [100 * brier_score(*pair) for pair in zip(known, correct, strict=True)]
 
 
 def _bertscore(

@@ -15,6 +15,16 @@ Score = Literal[
     "rougeL",
     "rougeLsum",
     "bertscore",
+    "confidence",
+    "brier",
+    "ece",
+]
+WHOLE = ("ece",)  # scores of all examples together: no example has one of its own
+Curve = Literal[
+    "lowest_validation_ce",
+    "last_validation_ce",
+    "validation_rise",
+    "generalisation_gap",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

@@ -26,8 +26,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from kd.errors import nearest
 from kd.experiment.base import Name, Natural, Percent, Positive, Rate, Score, Strict
 
-Axis = Literal["dataset", "teacher", "student", "fraction"]
-AXES: tuple[Axis, ...] = ("dataset", "teacher", "student", "fraction")
+Axis = Literal["dataset", "teacher", "student", "fraction", "test", "metric"]
+AXES: tuple[Axis, ...] = ("dataset", "teacher", "student", "fraction", "test", "metric")
 SEEDLESS = ("teacher_score", "native")  # columns of models that are not distilled
 
 
@@ -46,6 +46,8 @@ class Where(Strict):
     teacher: Names = []
     student: Names = []
     fraction: Percents = []
+    test: Names = []
+    metric: Names = []
 
 
 class Side(Strict):
@@ -56,6 +58,8 @@ class Side(Strict):
     teacher: Name | None = None
     student: Name | None = None
     fraction: Percent | None = None
+    test: Name | None = None
+    metric: Name | None = None
     seeds: list[Natural] = Field(
         default=[],
         description="by default the experiment's; disjoint ones compare a method with itself",
@@ -135,12 +139,27 @@ class NamedClaim(Claim):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a table has cells: a line without its method."""
+    """Where a table has cells: a line without its method.
+
+    `test` and `metric` are None where the table does not name them: the dataset's own.
+    """
 
     dataset: str
     teacher: str
     student: str
     fraction: int
+    test: str | None = None
+    metric: str | None = None
+
+    @property
+    def tested(self) -> str:
+        """The dataset whose test rows are answered."""
+        return self.test or self.dataset
+
+
+def place_of(axes: Mapping[str, Any]) -> Place:
+    """The place that a line's axes name."""
+    return Place(**{axis: axes[axis] for axis in AXES if axis in axes})
 
 
 @dataclass(frozen=True)
@@ -230,6 +249,8 @@ def claim_findings(key: str, claim: Claim, columns: Columns) -> list[str]:
     if unknown:
         return unknown
     pairs = claim_pairs(claim, columns)
+    if claim.along != "metric" and len({pair.left.metric for pair in pairs}) > 1:
+        return [f"'{key}' is about several metrics: name one, as in 'where: {{metric: f1}}'."]
     if not pairs:
         return [f"'{key}.table' has no line with both sides of the claim."]
     if claim.over == "trend" and not trends(claim, pairs):

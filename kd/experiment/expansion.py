@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from kd.errors import ExperimentError, nearest
-from kd.experiment.layout import Run, native_path, scores_path, teacher_path
+from kd.experiment.layout import Run, native_path, teacher_path, value_path
 from kd.experiment.requirements import inapplicable
 from kd.experiment.schema import Experiment, Table
 
@@ -18,7 +18,14 @@ class TableRow:
     teacher: str
     student: str
     fraction: int
+    test: str | None = None  # where a table says on which datasets students are tested
+    metric: str | None = None  # where a table names its metrics
     method: str | None = None  # where a table has one line a method
+
+    @property
+    def tested(self) -> str:
+        """The dataset whose test rows are answered."""
+        return self.test or self.dataset
 
     def run(self, method: str, seed: int) -> Run:
         """The run behind this line's cell for `method` and `seed`."""
@@ -51,6 +58,9 @@ def _chosen(declared: dict[str, object], wanted: list[str]) -> list[str]:
 def table_rows(experiment: Experiment, name: str) -> list[TableRow]:
     """The lines of a table, in the experiment's order."""
     table = table_of(experiment, name)
+    own: list[str | None] = [None]
+    tests = [*_chosen(dict(experiment.datasets), table.tests)] if table.tests else own
+    metrics = [*table.metrics] or own
     rows = [
         TableRow(*axes)
         for axes in product(
@@ -58,6 +68,8 @@ def table_rows(experiment: Experiment, name: str) -> list[TableRow]:
             _chosen(dict(experiment.teachers), table.teachers),
             _chosen(dict(experiment.students), table.students),
             table.fractions,
+            tests,
+            metrics,
         )
     ]
     if "method" not in table.rows:
@@ -77,7 +89,7 @@ def _inapplicable(experiment: Experiment, row: TableRow, method: str) -> str | N
 
 
 def used_datasets(experiment: Experiment) -> list[str]:
-    """Datasets that some table shows; micro models learn from their rows."""
+    """Datasets on which students are trained; micro models learn from their rows."""
     rows = (row for name in experiment.tables for row in table_rows(experiment, name))
     used = {row.dataset for row in rows}
     return [name for name in experiment.datasets if name in used]
@@ -85,28 +97,29 @@ def used_datasets(experiment: Experiment) -> list[str]:
 
 def table_runs(experiment: Experiment, name: str) -> list[Run]:
     """All distillations that a table needs, each once."""
+    return list(dict.fromkeys(run for _, run in _row_runs(experiment, name)))
+
+
+def _row_runs(experiment: Experiment, name: str) -> Iterator[tuple[TableRow, Run]]:
     table = table_of(experiment, name)
     everywhere = table_methods(experiment, table)
-    runs = (
-        row.run(method, seed)
-        for row in table_rows(experiment, name)
-        for method in ([table.baseline, row.method] if row.method else everywhere)
-        for seed in experiment.seeds
-    )
-    return list(dict.fromkeys(runs))
+    for row in table_rows(experiment, name):
+        for method in [table.baseline, row.method] if row.method else everywhere:
+            for seed in experiment.seeds:
+                yield row, row.run(method, seed)
 
 
 def table_scores(experiment: Experiment, name: str) -> list[str]:
-    """Score files that a table reads, below `results/<experiment>/`, each once."""
-    return list(dict.fromkeys(_scores(experiment, name)))
+    """Files of scores (or training curves) that a table reads, below `results/<experiment>/`."""
+    return [path for path in dict.fromkeys(_scores(experiment, name)) if path]
 
 
-def _scores(experiment: Experiment, name: str) -> Iterator[str]:
+def _scores(experiment: Experiment, name: str) -> Iterator[str | None]:
     for row in table_rows(experiment, name):
-        yield scores_path(teacher_path(row.teacher, row.dataset), row.dataset)
-        yield scores_path(native_path(row.dataset, row.student), row.dataset)
-    for run in table_runs(experiment, name):
-        yield scores_path(run.path, run.dataset)
+        yield value_path(teacher_path(row.teacher, row.tested), row.tested, row.metric)
+        yield value_path(native_path(row.tested, row.student), row.tested, row.metric)
+    for row, run in _row_runs(experiment, name):
+        yield value_path(run.path, row.tested, row.metric)
 
 
 def all_runs(experiment: Experiment) -> list[Run]:

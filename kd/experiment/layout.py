@@ -1,6 +1,11 @@
 """Where results lie: one relative path per artifact, used by rules, tables and audits alike."""
 
 from dataclasses import asdict, dataclass
+from typing import get_args
+
+from kd.experiment.base import Curve
+
+CURVE = "train.jsonl"  # in a run's folder
 
 
 @dataclass(frozen=True, order=True)
@@ -40,3 +45,13 @@ def native_path(dataset: str, student: str) -> str:
 def scores_path(subject: str, test_dataset: str) -> str:
     """Scores of a subject (a run, a teacher, a native student) on a dataset's test split."""
     return f"{subject}/eval/{test_dataset}/scores.json"
+
+
+def value_path(subject: str, test_dataset: str, metric: str | None) -> str | None:
+    """The file that holds a subject's value of `metric` (None: of any score).
+
+    That is its scores, or its training curve; a subject that no run trained has no curve.
+    """
+    if metric not in get_args(Curve):
+        return scores_path(subject, test_dataset)
+    return f"{subject}/{CURVE}" if subject.startswith("runs/") else None

@@ -63,18 +63,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_resolved(path: Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The file's content with all `extends` resolved (nearest file wins)."""
+    """The file's content with all `extends` resolved: a later file wins, and this one over all."""
     path = path.resolve() if not _seen else path
     if path in _seen:
         raise ExperimentError(f"{path}: 'extends' goes round in a circle.")
     content = _read_yaml(path)
-    parent = content.pop("extends", None)
-    if parent is None:
-        return content
-    if not isinstance(parent, str):
-        raise ExperimentError(f"{path}: 'extends' must be the name of a file beside it.")
-    base = read_resolved((path.parent / parent).resolve(), (*_seen, path))
-    return merge(base, content)
+    parents = content.pop("extends", [])
+    parents = parents if isinstance(parents, list) else [parents]
+    if not all(isinstance(parent, str) for parent in parents):
+        raise ExperimentError(f"{path}: 'extends' must name a file beside it, or a list of them.")
+    base: dict[str, Any] = {}
+    for parent in parents:
+        base = merge(base, read_resolved((path.parent / parent).resolve(), (*_seen, path)))
+    return merge(base, content) if parents else content
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

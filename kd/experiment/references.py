@@ -4,8 +4,10 @@ All findings are collected: a user mends a file once, not once per error.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import get_args
 
 from kd.errors import LossError, nearest
+from kd.experiment.base import Curve
 from kd.experiment.claims import Place, claim_findings, place_columns
 from kd.experiment.expansion import table_methods, table_rows
 from kd.experiment.methods import Method
@@ -37,6 +39,9 @@ def _table_names(experiment: Experiment) -> Iterator[str]:
     for name, table in experiment.tables.items():
         key = f"tables.{name}"
         yield from _undefined(f"{key}.datasets", table.datasets, experiment.datasets)
+        yield from _undefined(f"{key}.tests", table.tests, experiment.datasets)
+        computed = [*experiment.evaluation.metrics, *get_args(Curve)]
+        yield from _undefined(f"{key}.metrics", table.metrics, computed)
         yield from _undefined(f"{key}.teachers", table.teachers, experiment.teachers)
         yield from _undefined(f"{key}.students", table.students, experiment.students)
         yield from _undefined(f"{key}.methods", table.methods, experiment.methods)
@@ -159,7 +164,10 @@ def _claims(experiment: Experiment) -> Iterator[str]:
             continue
         table = experiment.tables[claim.table]
         rows = (
-            (Place(row.dataset, row.teacher, row.student, row.fraction), row.method)
+            (
+                Place(row.dataset, row.teacher, row.student, row.fraction, row.test, row.metric),
+                row.method,
+            )
             for row in table_rows(experiment, claim.table)
         )
         columns = place_columns(rows, table.baseline, table_methods(experiment, table))

@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kd.experiment.base import Name, Natural, Percent, Positive, Rate, Score, Strict, plain_name
+from kd.experiment.base import (
+    Curve,
+    Name,
+    Natural,
+    Percent,
+    Positive,
+    Rate,
+    Score,
+    Strict,
+    plain_name,
+)
 from kd.experiment.claims import Claim
 from kd.experiment.datasets import Dataset
 from kd.experiment.methods import Method
@@ -70,15 +80,22 @@ class Table(Strict):
     """A grid of cells. Empty lists mean everything that the experiment declares."""
 
     title: str = ""
-    rows: list[Literal["dataset", "teacher", "student", "fraction", "method"]] = Field(
+    rows: list[Literal["dataset", "test", "teacher", "student", "fraction", "method"]] = Field(
         default=["dataset", "teacher", "student"],
         description="with 'method', one line a method instead of one column",
     )
     datasets: list[Name] = []
+    tests: list[Name] = Field(
+        default=[],
+        description="datasets whose test rows are answered; by default that of the training",
+    )
     teachers: list[Name] = []
     students: list[Name] = []
     methods: list[Name] = []
     fractions: list[Percent] = Field(default=[100], min_length=1)
+    metrics: list[Score | Curve] = Field(
+        default=[], description="one line each; by default the metric of the dataset"
+    )
     baseline: Name = "teacher_text"
     skip_inapplicable: bool = Field(
         default=False, description="leave out methods that are not defined for a pair"

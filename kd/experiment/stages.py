@@ -106,6 +106,11 @@ class TableSpec(Strict):
         """Whether the table has one line a method, instead of one column."""
         return "method" in self.columns
 
+    def metrics_on(self, dataset: str) -> set[str]:
+        """Metrics by which the table shows answers to the test rows of `dataset`."""
+        lines = [row for row in self.rows if (row.get("test") or row["dataset"]) == dataset]
+        return {row.get("metric") or self.metrics[dataset] for row in lines}
+
     def runs(self) -> list[Run]:
         """The distillations behind the table, each once, in the order of its lines."""
         return list(dict.fromkeys(self._runs()))
@@ -185,20 +190,22 @@ def _axes(row: TableRow) -> dict[str, Any]:
         "student": row.student,
         "fraction": row.fraction,
     }
-    return axes | ({"method": row.method} if row.method else {})
+    further = {"test": row.test, "metric": row.metric, "method": row.method}
+    return axes | {axis: value for axis, value in further.items() if value}
 
 
 def _axis_columns(table: Table) -> list[str]:
-    """The axes that a table shows: several fractions are always told apart."""
-    several = len(table.fractions) > 1 and "fraction" not in table.rows
-    return [*table.rows, *(["fraction"] if several else [])]
+    """The axes that a table shows: several fractions are always told apart, and test datasets."""
+    told_apart = {"test": bool(table.tests), "fraction": len(table.fractions) > 1}
+    further = [axis for axis, needed in told_apart.items() if needed and axis not in table.rows]
+    return [*table.rows, *further]
 
 
 def table_spec(experiment: Experiment, name: str) -> TableSpec:
     """Specification of a table: its lines, methods, seeds and each dataset's metric."""
     table = table_of(experiment, name)
     rows = table_rows(experiment, name)
-    datasets = dict.fromkeys(row.dataset for row in rows)
+    datasets = dict.fromkeys(row.tested for row in rows)
     return TableSpec(
         experiment=experiment.name,
         name=name,

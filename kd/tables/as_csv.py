@@ -80,6 +80,7 @@ def render_long_csv(content: Content, identities: Mapping[str, str | None]) -> s
     The seed is empty for models that no seed trained.
     """
     axes = ["dataset", "teacher", "student", "fraction"]
+    axes += ["test"] if "test" in content.spec.columns else []
     axes += ["method"] if content.spec.one_method_a_line else []
     headers = [*axes, "metric", "column", "seed", "value", "scores"]
     text = io.StringIO()
@@ -97,6 +98,8 @@ def render_long_csv(content: Content, identities: Mapping[str, str | None]) -> s
 def _per_seed(content: Content, line: Line, column: str) -> list[tuple[Any, Any, str]]:
     """Seed, value and score file of each run behind a cell."""
     cell = line.cells[column]
+    if not cell.scores:
+        return []
     if not _spread(content, column):
         return [(None, cell.value, cell.scores[0])]
     values = cell.per_seed or {}

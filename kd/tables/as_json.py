@@ -16,7 +16,7 @@ from kd.tables.content import Content, MeanGain
 from kd.tables.statistics import LEVEL
 
 SCHEMA = 2
-AXES = ("dataset", "teacher", "student", "fraction", "method")
+AXES = ("dataset", "test", "teacher", "student", "fraction", "method")
 
 Identities = Mapping[str, str | None]
 

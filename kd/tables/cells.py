@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from kd.experiment.claims import AXES, Place
+from kd.experiment.claims import Place, place_of
 from kd.experiment.stages import TableSpec
 from kd.tables.scores import ScoreReader
 from kd.tables.statistics import DECIMALS, spread
@@ -64,11 +64,6 @@ class Line:
         return str(self.axes["method"]) if column == SCORE and "method" in self.axes else column
 
 
-def place_of(axes: dict[str, Any]) -> Place:
-    """The place that a line's axes name."""
-    return Place(*(axes[axis] for axis in AXES))
-
-
 def shown_axes(spec: TableSpec) -> list[str]:
     """Axes that a table shows, in order."""
     always = ["dataset", "teacher", "student"]
@@ -99,11 +94,12 @@ def build_lines(spec: TableSpec, results: Path, reader: ScoreReader | None = Non
 
 
 def _line(spec: TableSpec, axes: dict[str, Any], reader: ScoreReader) -> Line:
-    metric = spec.metrics[axes["dataset"]]
+    place = place_of(axes)
+    metric = place.metric or spec.metrics[place.tested]
     cells: dict[str, Cell] = {}
     line = Line(axes, metric, cells)
     for column in score_columns(spec):
-        paths = reader.paths(line.place, line.method(column))
+        paths = reader.paths(place, line.method(column))
         cells[column] = _cell(paths, metric, reader)
     for column, scores in gain_columns(spec).items():
         cells[column] = _difference(cells[scores], cells[spec.baseline])
@@ -111,6 +107,8 @@ def _line(spec: TableSpec, axes: dict[str, Any], reader: ScoreReader) -> Line:
 
 
 def _cell(paths: dict[int | None, str], metric: str, reader: ScoreReader) -> Cell:
+    if not paths:
+        return Cell(None, [], unavailable="only a distilled student has a training curve")
     found = {seed: reader.read(path, metric) for seed, path in paths.items()}
     values = {seed: read.mean for seed, read in found.items() if read.mean is not None}
     scores = list(paths.values())

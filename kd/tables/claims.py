@@ -124,7 +124,7 @@ def _slope(claim: Claim, pairs: list[Pair]) -> list[Weighted]:
 
 
 def _blocks(claim: Claim, weighted: Weighted, sample_of: SampleOf) -> list[Matrix]:
-    """The weighted sum of left minus right, one [S, n] for each dataset.
+    """The weighted sum of left minus right, one [S, n] for each dataset of test rows.
 
     Raises:
         Unavailable: a cell has no scores.
@@ -133,8 +133,18 @@ def _blocks(claim: Claim, weighted: Weighted, sample_of: SampleOf) -> list[Matri
     for pair, weight in weighted:
         for place, side, sign in ((pair.left, claim.left, 1), (pair.right, claim.right, -1)):
             cell = sample_of(place, side.method, claim.metric).at(side.seeds)
-            sums[place.dataset] = _plus(sums.get(place.dataset), cell, sign * weight)
-    return [total.values for total in sums.values()]
+            sums[place.tested] = _plus(sums.get(place.tested), cell, sign * weight)
+    blocks = [total.values for total in sums.values()]
+    return [_joined(blocks)] if any(pair.left.test for pair, _ in weighted) else blocks
+
+
+def _joined(blocks: list[Matrix]) -> Matrix:
+    """One block [S, sum of n] with the mean that the blocks have in sum.
+
+    Where a student is tested on several datasets, these share what its seed did to it.
+    """
+    size = sum(block.shape[1] for block in blocks)
+    return np.concatenate([block * (size / block.shape[1]) for block in blocks], axis=1)
 
 
 def _plus(total: Sample | None, cell: Sample, weight: float) -> Sample:

@@ -95,7 +95,7 @@ class Content:
     def beside(self, line: Line, column: str) -> Beside | None:
         """The published value of a column of scores, by the same metric; None if there is none."""
         found = self.published.get(published_key(line, column))
-        if found is None:
+        if found is None or line.place.tested != line.place.dataset:
             return None
         cell = line.cells[column]
         runs = prediction_of_runs(list((cell.per_seed or {}).values()))
@@ -149,7 +149,12 @@ def build_content(
 def _means(
     spec: TableSpec, lines: Sequence[Line], sample_of: SampleOf, resamples: int
 ) -> list[MeanGain]:
-    """Each method's mean gain; in a table with one line a method, over that method's lines."""
+    """Each method's mean gain; in a table with one line a method, over that method's lines.
+
+    A table of several metrics has none: they have no common unit.
+    """
+    if len({line.place.metric for line in lines}) > 1:
+        return []
     found = []
     columns = {
         place: [name for name in names if _available(sample_of, place, name)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from kd.errors import ArtifactError, KdError
 from kd.experiment.base import Score
-from kd.experiment.claims import AXES, SEEDLESS, Columns, Place, place_columns
+from kd.experiment.claims import SEEDLESS, Columns, Place, place_columns, place_of
 from kd.tables.seed_noise import Matrix
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def difference(left: Sample, right: Sample) -> Matrix:
 
 def table_columns(spec: "TableSpec") -> Columns:
     """The columns of scores that each place of a table has, in the table's order."""
-    rows = ((Place(*(row[axis] for axis in AXES)), row.get("method")) for row in spec.rows)
+    rows = ((place_of(row), row.get("method")) for row in spec.rows)
     return place_columns(rows, spec.baseline, spec.methods)
 
 

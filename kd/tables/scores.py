@@ -8,19 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from kd.errors import ArtifactError
-from kd.experiment.base import Score
+from kd.experiment.base import WHOLE, Curve, Score
 from kd.experiment.claims import SEEDLESS, Place
-from kd.experiment.layout import Run, native_path, scores_path, teacher_path
+from kd.experiment.layout import CURVE, Run, native_path, teacher_path, value_path
 from kd.experiment.stages import TableSpec
+from kd.tables.curves import curve_value
 from kd.tables.samples import Sample, Unavailable, stack
 
 
 @dataclass(frozen=True)
 class Read:
-    """One model's scores by one metric, in percent; `unavailable` says why there are none."""
+    """One model's scores by one metric, in percent; `unavailable` says why there are none.
+
+    Of some metrics no example has a value of its own: `ids` and `values` are empty.
+    """
 
     mean: float | None
     ids: tuple[str, ...] = ()
@@ -39,18 +43,24 @@ class ScoreReader:
         self._samples: dict[tuple[Place, str, str], Sample] = {}
 
     def paths(self, place: Place, column: str) -> dict[int | None, str]:
-        """Score files of a column (a method, 'teacher_score', 'native') by seed.
+        """Files of a column (a method, 'teacher_score', 'native') by seed: scores, or curves.
 
-        The seed is None for models that no seed trained.
+        The seed is None for models that no seed trained; of those there are no curves.
         """
-        dataset = place.dataset
+        subjects: dict[int | None, str]
         teacher, native = SEEDLESS
         if column == teacher:
-            return {None: scores_path(teacher_path(place.teacher, dataset), dataset)}
-        if column == native:
-            return {None: scores_path(native_path(dataset, place.student), dataset)}
-        axes = (dataset, place.teacher, place.student, column, place.fraction)
-        return {seed: scores_path(Run(*axes, seed).path, dataset) for seed in self._spec.seeds}
+            subjects = {None: teacher_path(place.teacher, place.tested)}
+        elif column == native:
+            subjects = {None: native_path(place.tested, place.student)}
+        else:
+            axes = (place.dataset, place.teacher, place.student, column, place.fraction)
+            subjects = {seed: Run(*axes, seed).path for seed in self._spec.seeds}
+        paths = {
+            seed: value_path(subject, place.tested, place.metric)
+            for seed, subject in subjects.items()
+        }
+        return {seed: path for seed, path in paths.items() if path}
 
     def read(self, path: str, metric: str) -> Read:
         """Scores of the file `path` by `metric`.
@@ -58,12 +68,16 @@ class ScoreReader:
         Raises:
             ArtifactError: the file is missing or malformed, or lacks the metric.
         """
+        if path.endswith(f"/{CURVE}"):
+            return Read(curve_value(self._results / path, metric))
         try:
             content = self._content(path)
             found = content["metrics"][metric]
             if "unavailable" in found:
                 return Read(None, unavailable=str(found["unavailable"]))
             mean = float(found["mean"])
+            if metric in WHOLE:
+                return Read(mean)
             values = tuple(float(value) for value in content["per_example"][metric])
             read = Read(mean, tuple(content["ids"]), values)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -94,7 +108,7 @@ class ScoreReader:
             Unavailable: a seed has no scores by the metric.
             ArtifactError: a file is missing, or seeds were scored on different examples.
         """
-        wanted = metric or self._spec.metrics[place.dataset]
+        wanted = metric or place.metric or self._spec.metrics[place.tested]
         key = (place, column, wanted)
         if key not in self._samples:
             self._samples[key] = self._sample(place, column, wanted)
@@ -102,12 +116,16 @@ class ScoreReader:
 
     def _sample(self, place: Place, column: str, wanted: str) -> Sample:
         found = {}
+        if place.metric in get_args(Curve):
+            raise Unavailable(f"'{place.metric}' has no value for each example")
         for seed, path in self.paths(place, column).items():
             if wanted not in self._metrics(path):
                 raise Unavailable(f"{path} has no '{wanted}'")
             read = self.read(path, wanted)
             if read.mean is None:
                 raise Unavailable(read.unavailable or f"{path} has no '{wanted}'")
+            if not read.ids:
+                raise Unavailable(f"'{wanted}' has no value for each example")
             found[seed or 0] = (read.ids, read.values)
         sample = stack(found)
         return Sample(sample.ids, sample.values) if column in SEEDLESS else sample

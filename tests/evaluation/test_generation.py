@@ -36,10 +36,14 @@ def test_a_batch_answers_as_each_prompt_alone(random_model, tokenizer, architect
 def test_the_answer_is_the_models_own_greedy_choice(random_model, tokenizer, architecture):
     """Each token is the argmax of a plain forward pass without cache or padding."""
     model = random_model(architecture)
+    for parameter in model.parameters():
+        parameter.data *= 3  # sharper choices
     settings = Generation(max_new_tokens=6)
-    got = generate(model, tokenizer, PROMPTS, settings)[1].token_ids
+    answer = generate(model, tokenizer, PROMPTS, settings)[1]
+    got = answer.token_ids
     prompt = tokenizer.encode(PROMPTS[1], add_special_tokens=False)
     expected: list[int] = []
+    confidence = 1.0
     for _ in got:
         if architecture == "t5":
             inputs = {"input_ids": [[*prompt, 1]], "decoder_input_ids": [[0, *expected]]}
@@ -48,7 +52,10 @@ def test_the_answer_is_the_models_own_greedy_choice(random_model, tokenizer, arc
         with torch.no_grad():
             logits = model(**{name: torch.tensor(ids) for name, ids in inputs.items()}).logits
         expected.append(int(logits[0, -1].argmax()))
+        confidence *= float(logits[0, -1].softmax(-1).max())
     assert got == expected
+    assert answer.confidence == pytest.approx(confidence, abs=6e-5)
+    assert confidence > 1e-3, "a product that is all but 0 proves nothing"
 
 
 def test_every_row_ends_for_its_own_reason(chain_model, tokenizer):

@@ -15,7 +15,7 @@ ROWS = [
     Row(id="q1", task="qa", context="c", question="?", answers=["Ünd", "two"]),
     Row(id="q2", task="qa", context="c", question="?", answers=["three"]),
 ]
-GENERATED = [Generated("Ünd", [5, 6, 7], "newline"), Generated("", [1], "eos")]
+GENERATED = [Generated("Ünd", [5, 6, 7], "newline", 0.25), Generated("", [1], "eos", 1.0)]
 
 
 def test_a_row_its_prompt_and_its_answer_become_a_prediction():
@@ -23,6 +23,7 @@ def test_a_row_its_prompt_and_its_answer_become_a_prediction():
     first, second = predictions_of(ROWS, ["one", "two"], GENERATED)
     assert (first.id, first.prediction, first.references) == ("q1", "Ünd", ["Ünd", "two"])
     assert (first.tokens, second.tokens) == (3, 1)
+    assert (first.confidence, second.confidence) == (0.25, 1.0)
     assert second.prompt_sha256 == hashlib.sha256(b"two").hexdigest()
 
 

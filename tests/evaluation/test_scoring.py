@@ -12,7 +12,7 @@ from kd.evaluation.scoring import read_scores, score_rows, write_scores
 from kd.experiment.schema import Evaluation
 
 
-def prediction(name, text, references, reason="eos"):
+def prediction(name, text, references, reason="eos", confidence=None):
     return Prediction(
         id=name,
         prompt_sha256="0" * 64,
@@ -20,6 +20,7 @@ def prediction(name, text, references, reason="eos"):
         references=references,
         finish_reason=reason,
         tokens=3,
+        confidence=confidence,
     )
 
 
@@ -60,6 +61,22 @@ def test_every_metric_of_the_schema_has_a_definition():
     assert "names no model" in scores.metrics["bertscore"].unavailable
     assert scores.mean("bertscore") is None
     assert scores.metrics["f1"].sd == 0
+
+
+def test_confidence_is_scored_against_exact_match(tmp_path):
+    """One right answer and one wrong one, both in the last bin; its mean has no examples."""
+    rows = [
+        prediction("a", "red fox", ["red fox"], confidence=1.0),
+        prediction("b", "bear", ["red fox"], confidence=0.92),
+    ]
+    scores = score_rows(rows, Evaluation(metrics=["confidence", "brier", "ece"]))
+    assert scores.per_example["confidence"] == pytest.approx([100, 92])
+    assert scores.per_example["brier"] == pytest.approx([0, 84.64])
+    assert scores.mean("ece") == pytest.approx(96 - 50) and "ece" not in scores.per_example
+    write_scores(scores, tmp_path / "scores.json")
+    assert read_scores(tmp_path / "scores.json") == scores
+    unknown = score_rows(PREDICTIONS, Evaluation(metrics=["f1", "ece"]))
+    assert unknown.mean("ece") is None and unknown.mean("f1") is not None
 
 
 def test_scores_survive_their_file(tmp_path):

@@ -27,6 +27,39 @@ def test_scores_include_teacher_and_native(content, write):
     assert len(scores) == len(set(scores)) == 4
 
 
+def test_a_table_tests_where_it_says(content, write):
+    """Runs are those of the training dataset; teacher and native student are the test one's own."""
+    squad = content["datasets"]["squad"]
+    content["datasets"] |= {"qed": squad, "apart": squad}
+    content["tables"] = {"transfer": {"datasets": ["squad", "qed"], "tests": ["qed", "apart"]}}
+    experiment = load_experiment(write(content))
+    scores = table_scores(experiment, "transfer")
+    assert "runs/squad/llama/opt/uld/f100/s0/eval/apart/scores.json" in scores
+    assert "teachers/llama/apart/eval/apart/scores.json" in scores
+    assert "native/apart/opt/eval/apart/scores.json" in scores
+    assert len(table_runs(experiment, "transfer")) == 4 and len(scores) == 2 * 2 + 8
+    spec = table_spec(experiment, "transfer")
+    assert spec.columns == ["dataset", "teacher", "student", "test"]
+    pairs = {(row["dataset"], row["test"]) for row in spec.rows}
+    assert pairs == {(trained, test) for trained in ("squad", "qed") for test in ("qed", "apart")}
+    assert spec.metrics == {"qed": "f1", "apart": "f1"}
+    # A dataset that is only tested on is no text that models learn from.
+    assert set(pretrain_spec(experiment, "opt").datasets) == {"squad", "qed"}
+
+
+def test_a_table_of_curves_reads_no_scores(content, write):
+    content["tables"]["table2"]["metrics"] = ["validation_rise", "generalisation_gap"]
+    experiment = load_experiment(write(content))
+    assert table_scores(experiment, "table2") == [
+        "runs/squad/llama/opt/teacher_text/f100/s0/train.jsonl",
+        "runs/squad/llama/opt/uld/f100/s0/train.jsonl",
+    ]
+    assert [row["metric"] for row in table_spec(experiment, "table2").rows] == [
+        "validation_rise",
+        "generalisation_gap",
+    ]
+
+
 def test_a_stage_does_not_see_keys_that_it_does_not_read(content, write):
     before = load_experiment(write(content))
     content["tables"]["table2"]["title"] = "Another title"

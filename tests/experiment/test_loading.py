@@ -201,3 +201,37 @@ def test_variants_that_need_whole_distributions_are_refused_on_truncated_ones(co
     assert "whole distributions" in message and "uld" in message
     content["logits"] = {"epsilon": 0.0}
     load_experiment(write(content))
+
+
+def test_extends_takes_several_files_later_ones_over_earlier(content, write):
+    write(content, "base")
+    write({"methods": {"uld": {"weight": 2.0}}, "tables": {"other": {}}}, "more")
+    child = {"extends": ["base.yaml", "more.yaml"], "name": "child", "tables": {"table2": None}}
+    experiment = load_experiment(write(child, "child"))
+    assert experiment.methods["uld"].weight == 2.0
+    assert list(experiment.tables) == ["other"]
+    with pytest.raises(ExperimentError, match="list of them"):
+        load_experiment(write(child | {"extends": ["base.yaml", 3]}, "child"))
+
+
+def test_metrics_and_test_datasets_of_a_table_have_to_exist(content, write):
+    content["tables"]["table2"] |= {"metrics": ["ece"], "tests": ["squat"]}
+    with pytest.raises(ExperimentError) as refused:
+        load_experiment(write(content))
+    assert "'tables.table2.metrics' names 'ece'" in str(refused.value)
+    assert "'tables.table2.tests' names 'squat'" in str(refused.value)
+
+
+def test_a_claim_is_about_one_metric(content, write):
+    content["tables"]["table2"]["metrics"] = ["f1", "exact_match"]
+    claim = {
+        "text": "Better.",
+        "table": "table2",
+        "left": {"method": "uld"},
+        "right": {"method": "teacher_text"},
+    }
+    content["claims"] = {"better": claim}
+    with pytest.raises(ExperimentError, match="several metrics"):
+        load_experiment(write(content))
+    content["claims"]["better"] = claim | {"where": {"metric": "f1"}}
+    assert load_experiment(write(content)).claims

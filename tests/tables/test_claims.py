@@ -240,7 +240,7 @@ def test_one_number_a_cell_has_a_value_but_no_verdict():
 def test_verdicts_read_as_sentences():
     scores = Scores(lambda place: 2.0)
     text = describe(claim(), verdict(scores))
-    assert text.startswith("Holds: +2.0") and "over examples and seeds; margin +2.0" in text
+    assert text.startswith("Holds: +1.99") and "over examples and seeds; margin +1.99" in text
     count = claim(over="lines", count="all")
     found = verdict(scores, over="lines", count="all")
     assert describe(count, found).startswith("Holds: 12 of 12 lines [12, 12] over")

@@ -14,7 +14,7 @@ from kd.experiment.expansion import all_runs, table_methods, table_of, table_run
 from kd.experiment.schema import Experiment
 from kd.experiment.stages import table_spec
 
-_CELL_AXES = ("dataset", "teacher", "student", "fraction", "method")
+_CELL_AXES = ("dataset", "test", "teacher", "student", "fraction", "metric", "method")
 
 
 def check(scope: Scope) -> list[Finding]:

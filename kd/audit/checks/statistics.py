@@ -119,4 +119,5 @@ def _order(
 def _name(key: tuple[Place, str]) -> str:
     place, column = key
     share = "" if place.fraction == 100 else f"/{place.fraction} %"
-    return f"{column} of {place.dataset}/{place.teacher}/{place.student}{share}"
+    further = "".join(f"/{value}" for value in (place.test, place.metric) if value)
+    return f"{column} of {place.dataset}/{place.teacher}/{place.student}{share}{further}"

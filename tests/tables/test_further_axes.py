@@ -1,0 +1,116 @@
+"""Tables over test datasets and several metrics: what is read, and what has an interval."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from kd.experiment.base import Strict
+from kd.experiment.claims import Claim
+from kd.experiment.layout import Run, native_path, scores_path, teacher_path
+from kd.experiment.stages import TableSpec
+from kd.provenance.manifest import StageRecord
+from kd.tables.assembly import write_table
+from kd.tables.claims import _joined, evaluate_claims
+from kd.tables.scores import ScoreReader
+
+EXAMPLES = {"a": 6, "b": 4}
+PLACE = {"dataset": "a", "teacher": "llama", "student": "opt", "fraction": 100}
+SPEC = TableSpec(
+    experiment="e",
+    name="t",
+    title="",
+    columns=["dataset", "teacher", "student"],
+    rows=[],
+    methods=["teacher_text", "uld"],
+    baseline="teacher_text",
+    metrics={"a": "f1", "b": "f1"},
+    seeds=[0, 1],
+    published=None,
+)
+TESTS = SPEC.model_copy(
+    update={
+        "columns": ["dataset", "test", "teacher", "student"],
+        "rows": [PLACE | {"test": "a"}, PLACE | {"test": "b"}],
+    }
+)
+METRICS = SPEC.model_copy(
+    update={"rows": [PLACE | {"metric": name} for name in ("f1", "ece", "validation_rise")]}
+)
+
+
+class Empty(Strict):
+    pass
+
+
+def write_scores(results, subject, test, value):
+    path = results / scores_path(subject, test)
+    path.parent.mkdir(parents=True)
+    spread = np.linspace(-5, 5, EXAMPLES[test])
+    scores = {
+        "metrics": {"f1": {"mean": value, "sd": 1.0}, "ece": {"mean": value / 10}},
+        "ids": [f"{test}{number}" for number in range(EXAMPLES[test])],
+        "per_example": {"f1": (value + spread).tolist()},
+    }
+    record = StageRecord("score", Empty(), {}, ("kd.evaluation.score",))
+    path.write_text(json.dumps(scores))
+    record.write(path)
+
+
+@pytest.fixture
+def results(tmp_path):
+    """ULD gains 4 points on `a` and 1 on `b`; its validation loss rises by 0.5."""
+    for test in EXAMPLES:
+        write_scores(tmp_path, teacher_path("llama", test), test, 80.0)
+        write_scores(tmp_path, native_path(test, "opt"), test, 20.0)
+    for method, gain in (("teacher_text", 0), ("uld", 1)):
+        for seed in SPEC.seeds:
+            run = Run("a", "llama", "opt", method, 100, seed)
+            write_scores(tmp_path, run.path, "a", 50.0 + 4 * gain)
+            write_scores(tmp_path, run.path, "b", 30.0 + gain)
+            curve = tmp_path / run.path / "train.jsonl"
+            losses = [1.0, 1.0 + gain / 2]
+            lines = [json.dumps({"step": 1, "validation_cross_entropy": loss}) for loss in losses]
+            curve.write_text("\n".join(lines))
+            notes = {"steps": 3, "seconds_per_step": 0.5, "cpu_seconds_per_step": 0.25}
+            record = StageRecord("distill", Empty(), {}, ("kd.training.code",))
+            record.write(curve, notes=notes)
+    return tmp_path
+
+
+def written(spec, results):
+    write_table(spec, results, results / "tables")
+    with (results / "tables/t.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_is_shown_on_every_dataset_that_it_is_tested_on(results):
+    at_home, abroad = written(TESTS, results)
+    assert (at_home["dataset"], at_home["test"], at_home["gain_uld"]) == ("a", "a", "4.0")
+    assert (abroad["dataset"], abroad["test"], abroad["gain_uld"]) == ("a", "b", "1.0")
+    assert abroad["teacher_score"] == "80.0" and abroad["native"] == "20.0"
+    row = json.loads((results / "tables/t.json").read_text())["rows"][1]
+    assert row["test"] == "b"
+    assert all("/eval/b/" in path for path in row["cells"]["uld"]["scores"])
+
+
+def test_examples_have_intervals_and_curves_and_calibration_errors_do_not(results):
+    f1, ece, rise = written(METRICS, results)
+    assert f1["gain_uld_lo"] and not ece["gain_uld_lo"] and not rise["gain_uld_lo"]
+    assert float(ece["gain_uld"]) == pytest.approx(0.4)
+    assert (rise["uld"], rise["teacher_text"], rise["native"]) == ("0.5", "0.0", "")
+    text = (results / "tables/t.md").read_text()
+    assert "only a distilled student has a training curve" in text
+    assert "on average" not in text, "different metrics have no mean"
+
+
+def test_a_claim_over_several_test_datasets_weighs_them_alike(results):
+    claim = Claim(text="x", table="t", left={"method": "uld"}, right={"method": "teacher_text"})
+    found = evaluate_claims({"c": claim}, TESTS, ScoreReader(TESTS, results).sample, 499)["c"]
+    assert found.value == pytest.approx(2.5) and found.outcome == "holds"
+
+
+def test_blocks_that_share_their_seeds_keep_the_sum_of_their_means():
+    blocks = [np.array([[1.0, 3.0]]), np.array([[6.0]])]
+    assert _joined(blocks).mean() == pytest.approx(2.0 + 6.0)
