@@ -1,4 +1,4 @@
-"""The micro world: five generated datasets that mirror the paper's five tasks.
+"""The micro world: five generated datasets that mirror the paper's five tasks, and neighbours.
 
 Every row follows from (seed, world, split, index) alone, so that more rows extend
 fewer rows, and no context stands in two splits.
@@ -8,7 +8,8 @@ import hashlib
 import itertools
 import random
 
-from kd.data.micro_worlds import WORLDS, Item, Scene
+from kd.data.micro_shifted import squad_style, squad_words
+from kd.data.micro_worlds import PAPER_WORLDS, Item, Scene
 from kd.data.rows import Row
 from kd.errors import DataError, nearest
 
@@ -18,7 +19,10 @@ TASKS = {
     "fairytaleqa": "qa_generative",
     "pubmedqa": "qa_medical",
     "dialogsum": "summary_dialogue",
+    "squad_words": "qa",
+    "squad_style": "qa",
 }
+WORLDS = PAPER_WORLDS | {"squad_words": squad_words, "squad_style": squad_style}
 # A scene belongs to the split that the hash of its key names, so splits cannot overlap.
 SPLIT_SLOTS = {
     "pretraining": range(5),

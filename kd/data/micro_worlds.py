@@ -8,6 +8,7 @@ so that no model can be certain of them.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from kd.data import micro_words as words
 
@@ -34,7 +35,7 @@ DRAWS = 3  # wordings drawn per answer
 Fact = tuple[str, list[str], list[str]]  # sentence, questions, equally likely answers
 
 
-def _facts(rng: random.Random, facts: Sequence[Fact], keep: int, lead: str, title: str) -> Scene:
+def scene(rng: random.Random, facts: Sequence[Fact], keep: int, lead: str, title: str) -> Scene:
     """A context of `keep` of the facts in random order, and a question about each."""
     chosen = rng.sample(list(facts), keep)
     context = " ".join([*([lead] if lead else []), *(sentence for sentence, _, _ in chosen)])
@@ -45,8 +46,27 @@ def _facts(rng: random.Random, facts: Sequence[Fact], keep: int, lead: str, titl
     return Scene(context, items)
 
 
+class Words(Protocol):
+    """What a biography is about; `kd.data.micro_words` is one."""
+
+    NAMES: list[str]
+    CITIES: list[str]
+    JOBS: list[str]
+    MANNERS: list[str]
+    FOODS: list[str]
+    HOBBIES: list[str]
+    PETS: list[str]
+    COLOURS: list[str]
+    MONTHS: list[str]
+
+
 def squad(rng: random.Random) -> Scene:
     """Short spans of one person's biography."""
+    return biography(rng, words)
+
+
+def biography(rng: random.Random, words: Words) -> Scene:
+    """Short spans of the biography of one person who is known in `words`."""
     name, mother = rng.sample(words.NAMES, 2)
     born, home = rng.sample(words.CITIES, 2)
     job, manner = rng.choice(words.JOBS), rng.choice(words.MANNERS)
@@ -78,7 +98,7 @@ def squad(rng: random.Random) -> Scene:
             [mother],
         ),
     ]
-    return _facts(rng, facts, 5, "", "")
+    return scene(rng, facts, 5, "", "")
 
 
 def qed(rng: random.Random) -> Scene:
@@ -110,7 +130,7 @@ def qed(rng: random.Random) -> Scene:
         (f"It was damaged by {event}.", [f"what damaged the {thing}"], [event]),
         (f"Its owner is {owner}.", [f"who is the owner of the {thing}"], [owner]),
     ]
-    return _facts(rng, facts, 5, "", f"The {thing}")
+    return scene(rng, facts, 5, "", f"The {thing}")
 
 
 def fairytaleqa(rng: random.Random) -> Scene:
@@ -147,7 +167,7 @@ def fairytaleqa(rng: random.Random) -> Scene:
             [reward, f"{reward} as a gift"],
         ),
     ]
-    return _facts(rng, facts, 5, "", "")
+    return scene(rng, facts, 5, "", "")
 
 
 def pubmedqa(rng: random.Random) -> Scene:
@@ -188,7 +208,7 @@ def pubmedqa(rng: random.Random) -> Scene:
             [f"its influence on {other}", f"how it changes {other}"],
         ),
     ]
-    return _facts(rng, facts, 5, f"We tested {drug} against {disease}.", "")
+    return scene(rng, facts, 5, f"We tested {drug} against {disease}.", "")
 
 
 def dialogsum(rng: random.Random) -> Scene:
@@ -264,7 +284,7 @@ def _move(rng: random.Random, first: str, second: str) -> Item:
     return _dialogue(rng, turns, summaries)
 
 
-WORLDS: dict[str, Callable[[random.Random], Scene]] = {
+PAPER_WORLDS: dict[str, Callable[[random.Random], Scene]] = {
     "squad": squad,
     "qed": qed,
     "fairytaleqa": fairytaleqa,

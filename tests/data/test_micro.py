@@ -1,5 +1,6 @@
 """The micro world: reproducible, disjoint, and with answers that follow from the context."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -74,3 +75,24 @@ def test_only_the_title_names_the_building():
 def test_an_unknown_name_is_refused_with_the_nearest_one(world, split, hint):
     with pytest.raises(DataError, match=hint):
         generate(world, split, 1, seed=0)
+
+
+def test_other_words_stand_in_no_dataset_of_the_paper():
+    """Shifted in vocabulary: none of its answers, which quote the context, can be known."""
+    known = {
+        word
+        for world in ("squad", "qed", "fairytaleqa", "pubmedqa", "dialogsum")
+        for row in generate(world, "pretraining", 400, seed=0)
+        for word in re.findall(r"\w+", f"{row.title} {row.context} {row.question}")
+    }
+    rows = generate("squad_words", "test", 200, seed=0)
+    said = {word for row in rows for word in re.findall(r"\w+", row.answers[0])} - {"near"}
+    assert len(said) > 80 and not said & known
+
+
+def test_another_style_is_about_known_words_in_unknown_sentences():
+    rows = generate("squad", "pretraining", 400, seed=0)
+    frames = {re.sub(r"[A-Z]\w+", "X", row.question) for row in rows}
+    for row in generate("squad_style", "test", 100, seed=0):
+        assert row.answers[0] in row.context
+        assert re.sub(r"[A-Z]\w+", "X", row.question) not in frames
