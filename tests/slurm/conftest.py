@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -90,43 +89,59 @@ def start(checkout: Checkout, *arguments: str) -> Started:
 
 @dataclass
 class Workers:
-    """What the `kd` processes below a checkout do, looked at ten times a second."""
+    """What the `kd` processes below a checkout do, seen by a thread of its own.
+
+    `hold` names seeds whose training is stopped (SIGSTOP) at its first checkpoint, so that
+    whatever is done to it next cannot come too late.
+    """
 
     checkout: Checkout
+    hold: frozenset[int] = frozenset()
+    held: dict[int, int] = field(default_factory=dict)
     devices: set[frozenset[str]] = field(default_factory=set)
     shared: list[str] = field(default_factory=list)
-    checkpoints: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    checkpoints: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     _over: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> "Workers":
-        threading.Thread(target=self._look, daemon=True).start()
+        look = self._look_at_checkpoints if self.hold else self._look_at_devices
+        threading.Thread(target=look, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
 
-    def _look(self) -> None:
-        while not self._over.wait(0.1):
-            self._look_at_checkpoints()
-            used = [
-                device
-                for pid in workers_of(self.checkout)
-                if (device := environment_of(pid).get("CUDA_VISIBLE_DEVICES", ""))
-            ]
+    def steps(self, seed: int) -> list[int]:
+        """Steps of the checkpoints that appeared, in their order."""
+        return [step for step, _ in self.checkpoints[seed]]
+
+    def _look_at_devices(self) -> None:
+        while not self._over.wait(0.5):
+            found = [environment_of(pid) for pid in workers_of(self.checkout)]
+            used = [given.get("CUDA_VISIBLE_DEVICES", "") for given in found]
+            used = [device for device in used if device]
             self.devices.add(frozenset(used))
             if len(used) > len(set(used)):
                 self.shared.append(" ".join(used))
 
     def _look_at_checkpoints(self) -> None:
-        for folder in self.checkout.path.glob("checkpoints/**/step-*"):
-            try:
-                seen = (int(folder.name.removeprefix("step-")), folder.stat().st_ino)
-            except (OSError, ValueError):  # just replaced, or still being written
-                continue
-            seed = re.search(r"/s(\d+)/", str(folder))
-            steps = self.checkpoints.setdefault(seed[1] if seed else "", [])
-            if seen not in steps:
-                steps.append(seen)
+        while not self._over.wait(0.05):
+            for folder in self.checkout.path.glob(f"{checkpoints_of('*')}/*/step-*"):
+                try:
+                    seen = (int(folder.name.removeprefix("step-")), folder.stat().st_ino)
+                except OSError:  # just replaced by a newer one
+                    continue
+                seed = int(folder.parents[1].name.removeprefix("s"))
+                known = self.checkpoints.setdefault(seed, [])
+                if seen not in known:
+                    known.append(seen)
+                if seed in self.hold and seed not in self.held:
+                    (self.held[seed],) = workers_of(self.checkout, checkpoints_of(seed))
+                    os.kill(self.held[seed], signal.SIGSTOP)
+
+
+def checkpoints_of(seed: int | str) -> str:
+    return f"checkpoints/smoke/squad/llama/opt/teacher_text/f100/s{seed}"
 
 
 def workers_of(checkout: Checkout, argument: str = "") -> list[int]:
@@ -216,7 +231,7 @@ def interrupt(started: Started) -> None:
         started.process.wait(60)
 
 
-LONGER = "training: {epochs: 8, checkpoint_steps: 8}"
+LONGER = "training: {epochs: 8, checkpoint_steps: 4}"
 RUN = "results/smoke/runs/squad/llama/opt/teacher_text/f100/s{seed}"
 SEEDS = range(4)
 

@@ -8,23 +8,20 @@ import pytest
 
 from tests.slurm.conftest import (
     RUN,
+    SEEDS,
     Workers,
     assert_same_student,
+    checkpoints_of,
     copy_of,
     interrupt,
     slurm,
     start,
     wait_for,
-    workers_of,
 )
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 TIME_LIMIT, SCANCEL, KILLED, DRAINED = range(4)  # seeds, each with its own fate
 CONFIG = ("--config", "experiment=smoke", "seeds=4")
-
-
-def checkpoints_of(seed: int) -> str:
-    return f"checkpoints/smoke/squad/llama/opt/teacher_text/f100/s{seed}"
 
 
 def job_of(output: str, seed: int) -> str:
@@ -37,26 +34,18 @@ def state_of(job: str) -> str:
     return slurm("squeue", "--states=all", "--noheader", "--format=%T", f"--jobs={job}").strip()
 
 
-def hold_at_first_checkpoint(workers: Workers, seed: int) -> int:
-    """Stop a training right after a checkpoint, so that what follows cannot come too late."""
-    wait_for(f"a checkpoint of seed {seed}", lambda: workers.checkpoints.get(str(seed)))
-    (pid,) = workers_of(workers.checkout, checkpoints_of(seed))
-    os.kill(pid, signal.SIGSTOP)
-    return pid
-
-
 @pytest.fixture(scope="module")
 def interrupted(node, longer, undisturbed, tmp_path_factory):
     """Four trainings in one Snakemake, each interrupted once; what was seen of them."""
     copy = copy_of(longer, tmp_path_factory.mktemp("interrupted") / "kd")
-    with Workers(copy) as workers:
-        targets = [f"{RUN.format(seed=seed)}/model" for seed in range(4)]
+    with Workers(copy, hold=frozenset(SEEDS)) as workers:
+        targets = [f"{RUN.format(seed=seed)}/model" for seed in SEEDS]
         run = start(copy, *targets, *CONFIG)
-        pids = {seed: hold_at_first_checkpoint(workers, seed) for seed in range(4)}
-        jobs = {seed: job_of(run.output(), seed) for seed in range(4)}
+        wait_for("four checkpoints", lambda: len(workers.held) == len(SEEDS))
+        jobs = {seed: job_of(run.output(), seed) for seed in SEEDS}
         slurm("scontrol", "update", f"JobId={jobs[TIME_LIMIT]}", "TimeLimit=1")
         slurm("scancel", jobs[SCANCEL])
-        os.kill(pids[KILLED], signal.SIGKILL)
+        os.kill(workers.held[KILLED], signal.SIGKILL)
         ends = {
             TIME_LIMIT: "TIMEOUT",
             SCANCEL: "CANCELLED",
@@ -64,8 +53,9 @@ def interrupted(node, longer, undisturbed, tmp_path_factory):
         }
         for seed, state in ends.items():
             wait_for(f"{state} of seed {seed}", lambda: state_of(jobs[seed]) == state)  # noqa: B023
-            model = copy.path / RUN.format(seed=seed) / "model"
-            wait_for(f"the end of seed {seed}", model.is_dir)
+        for seed in ends:  # whoever is not done would be requeued too
+            done = lambda: state_of(job_of(run.output(), seed)) == "COMPLETED"  # noqa: B023, E731
+            wait_for(f"the end of seed {seed}", done)
         slurm("scontrol", "update", "NodeName=localhost", "State=DRAIN", "Reason=test")
         slurm("scontrol", "update", "NodeName=localhost", "State=DOWN", "Reason=test")
         wait_for("requeueing", lambda: state_of(jobs[DRAINED]) == "PENDING")
@@ -80,7 +70,7 @@ def interrupted(node, longer, undisturbed, tmp_path_factory):
 def test_it_resumes_and_ends_in_the_same_bytes(interrupted, undisturbed, seed):
     run, workers = interrupted
     run.finish()
-    steps = [step for step, _ in workers.checkpoints[str(seed)]]
+    steps = workers.steps(seed)
     assert steps == sorted(set(steps)), "a step was trained twice"
     assert len(steps) > 1
     assert_same_student(run.checkout, undisturbed, seed)
@@ -91,7 +81,7 @@ def test_a_drained_node_keeps_the_job_and_its_number(interrupted):
     run, _ = interrupted
     output = run.finish()
     submitted = re.findall(r"rule_distill/smoke_squad_llama_opt_teacher_text_100_(\d)/", output)
-    jobs = {seed: submitted.count(str(seed)) for seed in range(4)}
+    jobs = {seed: submitted.count(str(seed)) for seed in SEEDS}
     assert jobs[DRAINED] < jobs[SCANCEL]  # requeued by SLURM, not submitted again
 
 
@@ -100,9 +90,9 @@ def test_after_a_kill_of_snakemake_its_jobs_are_cancelled_first(
 ):
     copy = copy_of(longer, tmp_path / "kd")
     target = f"{RUN.format(seed=0)}/model"
-    with Workers(copy) as workers:
+    with Workers(copy, hold=frozenset({0})) as workers:
         first = start(copy, target, *CONFIG)
-        hold_at_first_checkpoint(workers, 0)
+        wait_for("a checkpoint", lambda: workers.held)
         orphan = job_of(first.output(), 0)
         first.process.kill()
         first.process.wait()
@@ -117,7 +107,7 @@ def test_after_a_kill_of_snakemake_its_jobs_are_cancelled_first(
         assert f"kd: cancelling jobs {orphan}, left behind" in output
         assert state_of(orphan) == "CANCELLED"
         assert output.index("kd: cancelling") < output.index("has been submitted")
-        steps = [step for step, _ in workers.checkpoints["0"]]
+        steps = workers.steps(0)
     assert steps == sorted(set(steps))
     assert_same_student(copy, undisturbed, 0)
 
