@@ -24,6 +24,7 @@ include: "rules/teacher.smk"
 include: "rules/distill.smk"
 include: "rules/evaluate.smk"
 include: "rules/tables.smk"
+include: "rules/report.smk"
 
 
 # On the machine where Snakemake runs: whatever needs the network, and what takes a moment. The
@@ -40,6 +41,7 @@ rule all:
     default_target: True
     input:
         expand("results/{table}.csv", table=SELECTED.tables),
+        f"results/{SELECTED.name}/report.html",
 
 
 onstart:

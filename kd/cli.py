@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import kd
-from kd.commands import audit, claims, export, history, lookup, planning, stages
+from kd.commands import audit, claims, export, history, lookup, planning, report, stages
 from kd.errors import KdError
 from kd.worker.client import delegate
 
@@ -40,6 +40,7 @@ app.add_typer(claims.app)
 app.add_typer(audit.app, name="audit")
 app.add_typer(history.app)
 app.add_typer(export.app, name="export")
+app.add_typer(report.app)
 
 
 def _version(wanted: bool) -> None:

@@ -16,7 +16,8 @@ from kd.experiment.layout import Run
 from kd.experiment.datasets import FilesDataset
 from kd.experiment.models import LocalModel, MicroModel
 from kd.provenance.canonical import canonical_json
-from kd.provenance.code import code_digest
+from kd.provenance.code import PACKAGE_ROOT, code_digest
+from kd.provenance.manifest import path_digest
 from kd.training.code import distillation_modules
 
 # Local jobs share one import of torch (`kd.worker`). KD_WORKER= switches that off.
@@ -144,6 +145,14 @@ def table_spec(wildcards):
     return spec_of(stages.table_spec, load(wildcards.experiment), wildcards.table)
 
 
+def chart_spec(wildcards):
+    return spec_of(stages.chart_spec, load(wildcards.experiment), wildcards.table)
+
+
+def report_spec(wildcards):
+    return spec_of(stages.report_spec, load(wildcards.experiment))
+
+
 # --- inputs that depend on the experiment ---------------------------------------------------
 
 
@@ -267,6 +276,21 @@ def published_file(wildcards):
 
 def published_option(wildcards, input):
     return optional(published=input.published)
+
+
+def report_inputs(suffix):
+    """Input function: a file of each table of an experiment."""
+
+    def paths(wildcards):
+        tables = load(wildcards.experiment).tables
+        return [f"results/{wildcards.experiment}/tables/{name}.{suffix}" for name in tables]
+
+    return paths
+
+
+def report_code():
+    """Digest of the code behind a report, its page's template included."""
+    return [code_digest("kd.report.page"), path_digest(PACKAGE_ROOT / "kd/report/templates")]
 
 
 def gpus_for(wildcards):

@@ -3,7 +3,13 @@ rule table:
         scores=table_scores,
         published=published_file,
     output:
-        csv="results/{experiment}/tables/{table}.csv",
+        csv=report(
+            "results/{experiment}/tables/{table}.csv",
+            caption="captions/table.rst",
+            category="{experiment}",
+            subcategory="{table}",
+            labels={"what": "table"},
+        ),
         long="results/{experiment}/tables/{table}.long.csv",
         md="results/{experiment}/tables/{table}.md",
         json="results/{experiment}/tables/{table}.json",

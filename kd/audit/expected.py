@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kd.audit.chain import Artifact
-from kd.audit.places import model_of, run_at, split_evaluation
+from kd.audit.places import CHART, model_of, run_at, split_evaluation
 from kd.errors import ExperimentError, KdError, LossError
 from kd.experiment import stages
 from kd.experiment.base import Strict
@@ -24,6 +24,7 @@ _CODE = {
     "predict": ("kd.evaluation.predict",),
     "score": ("kd.evaluation.score",),
     "table": ("kd.tables.assembly",),
+    "chart": ("kd.report.chart",),
 }
 
 
@@ -98,6 +99,10 @@ def _table(experiment: Experiment, _: str, name: str) -> Strict:
     return stages.table_spec(experiment, name)
 
 
+def _chart(experiment: Experiment, _: str, name: str) -> Strict:
+    return stages.chart_spec(experiment, name.removesuffix(CHART))
+
+
 _SPECS: dict[str, Callable[[Experiment, str, str], Strict]] = {
     "data": _data,
     "pretrain": _pretrain,
@@ -107,4 +112,5 @@ _SPECS: dict[str, Callable[[Experiment, str, str], Strict]] = {
     "predict": _predict,
     "score": _score,
     "table": _table,
+    "chart": _chart,
 }

@@ -78,6 +78,8 @@ def _is_output(path: Path) -> bool:
 def _wanted(scope: Scope, text: str) -> list[Artifact]:
     """The artifacts behind the target; for a single file, those behind that file alone."""
     path = Path(text)
+    if scope.target.kind == "table":
+        return [artifact for artifact in scope.artifacts if artifact.stage != "chart"]
     if scope.target.kind != "run" or not _is_output(path):
         return scope.artifacts
     inside = path.resolve().relative_to(scope.results.resolve()).as_posix()

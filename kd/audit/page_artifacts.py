@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kd.audit.chain import Artifact
+from kd.audit.page_rows import example_rows
 from kd.audit.scope import Scope
 from kd.audit.weights import DamagedWeightsError, parameter_count
-from kd.errors import KdError
-from kd.evaluation.predictions import read_predictions
-
-EXAMPLES = 5  # predictions that an evaluation shows
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -24,6 +21,7 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.2rem 0}
 .fail{color:#a40000}.warn{color:#8a5a00}.pass{color:#0a6b2b}.not-applicable{color:#666}.findings{list-style:none;padding-left:0}
 .findings li{margin:.4rem 0;color:#222}.verdict{font-size:1.2rem}summary{cursor:pointer}
 .results td{white-space:nowrap}ol.chain{margin:.3rem 0;padding-left:1.4rem;font-size:13px}
+.text{white-space:pre-wrap;overflow-wrap:anywhere}
 small{color:#666;white-space:normal}
 details.artifact{border-left:3px solid #ccc;padding-left:.7rem;margin:.4rem 0}
 """
@@ -51,10 +49,17 @@ def cell_details(scope: Scope, shown: str, scores: Sequence[str]) -> str:
     return f"<details><summary>{shown}</summary><ol class='chain'>{items}</ol></details>"
 
 
-def artifact_sections(scope: Scope) -> Iterator[str]:
-    """One section for each artifact in scope."""
+def artifact_sections(scope: Scope, *, files: bool = False) -> Iterator[str]:
+    """One section for each artifact in scope.
+
+    Args:
+        scope: what is audited, or reported.
+        files: link to each manifest's file. The page must then lie in the results folder.
+    """
     for artifact in scope.artifacts:
+        manifest = artifact.file.relative_to(scope.results).as_posix()
         rows = [
+            ("manifest", f"<a href='{escape(manifest)}'>{escape(manifest)}</a>" if files else ""),
             ("identity", f"<code>{escape(artifact.identity or 'none')}</code>"),
             ("made", escape(_made(artifact))),
             ("command", f"<pre>{escape(_command(artifact))}</pre>"),
@@ -63,16 +68,17 @@ def artifact_sections(scope: Scope) -> Iterator[str]:
             ("outputs", _outputs(scope, artifact)),
             ("numerics", _json(artifact.numerics)),
             ("notes", _json(artifact.notes)),
-            ("examples", _examples(scope, artifact)),
+            ("rows", example_rows(scope.results, artifact)),
         ]
         body = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in rows if text)
         problem = (
             f" <span class='fail'>{escape(artifact.problem)}</span>" if artifact.problem else ""
         )
         yield (
-            f"<details class='artifact' id='{anchor(artifact.key)}'><summary>"
+            # The anchor lies inside: browsers open what hides the target of a link.
+            f"<details class='artifact'><summary>"
             f"<b>{escape(artifact.stage)}</b> {escape(artifact.folder)}{problem}</summary>"
-            f"<table>{body}</table></details>"
+            f"<div class='box' id='{anchor(artifact.key)}'><table>{body}</table></div></details>"
         )
 
 
@@ -124,19 +130,3 @@ def _parameters(folder: Path) -> int:
 
 def _json(value: Any) -> str:
     return f"<pre>{escape(json.dumps(value, indent=1, sort_keys=True))}</pre>" if value else ""
-
-
-def _examples(scope: Scope, artifact: Artifact) -> str:
-    """The first predictions of an evaluation, beside their references."""
-    if artifact.stage != "predict":
-        return ""
-    try:
-        rows = read_predictions(scope.results / artifact.folder / "predictions.parquet")
-    except KdError:
-        return ""
-    lines = "".join(
-        f"<tr><td>{escape(row.id)}</td><td>{escape(row.prediction)}</td>"
-        f"<td>{escape(' | '.join(row.references))}</td></tr>"
-        for row in rows[:EXAMPLES]
-    )
-    return f"<table><tr><th>row</th><th>prediction</th><th>references</th></tr>{lines}</table>"

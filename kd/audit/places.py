@@ -20,7 +20,10 @@ _WRITERS = {
 _MODEL_WRITERS = {"models": "pretrain", "runs": "distill"}
 
 # Stages in the order in which they follow each other.
-STAGES = ("data", "pretrain", "answer", "extract", "distill", "predict", "score", "table")
+STAGES = ("data", "pretrain", "answer", "extract", "distill", "predict", "score", "table", "chart")
+
+# A chart lies beside its table; its manifest bears the table's name, and this.
+CHART = ".chart"
 
 # The numbers of folders that name a subject, below its first: `runs/<dataset>/…/s<seed>`.
 _DEPTHS = {"runs": 6, "native": 2, "teachers": 2}
@@ -108,6 +111,10 @@ def _score_input(folder: str, role: str) -> str | None:
     return f"{folder}/predictions.parquet" if role == "predictions" else None
 
 
+def _chart_input(folder: str, role: str) -> str | None:
+    return role
+
+
 def _table_input(folder: str, role: str) -> str | None:
     return role if role.endswith(("/scores.json", f"/{CURVE}")) else None
 
@@ -119,6 +126,7 @@ _INPUTS: dict[str, Callable[[str, str], str | None]] = {
     "predict": _predict_input,
     "score": _score_input,
     "table": _table_input,
+    "chart": _chart_input,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kd.audit.chain import SUFFIX, Artifact, Chain
-from kd.audit.places import run_at, split_evaluation, writer_of
+from kd.audit.places import CHART, run_at, split_evaluation, writer_of
 from kd.audit.target import Target
 from kd.errors import ArtifactError, KdError
 from kd.experiment.expansion import table_scores
@@ -157,7 +157,8 @@ def _table_names(target: Target) -> list[str]:
         folder, _, name = target.name.partition("/")
         return [name] if folder == "tables" and name else []
     manifests = sorted((target.results / "tables").glob(f"*{SUFFIX}"))
-    return [file.name.removesuffix(SUFFIX) for file in manifests]
+    names = [file.name.removesuffix(SUFFIX) for file in manifests]
+    return [name for name in names if not name.endswith(CHART)]
 
 
 def _view(chain: Chain, name: str) -> TableView:
@@ -189,6 +190,7 @@ def _ends(
     for view in tables:
         yield from _declared(chain, view, experiment)
         yield view.artifact
+        yield from _charts(chain, view)
     if target.kind == "experiment":
         yield from _below(chain, chain.results)
 
@@ -199,6 +201,13 @@ def _declared(chain: Chain, view: TableView, experiment: Experiment | None) -> I
         for path in table_scores(experiment, view.artifact.name):
             if (chain.results / path).exists():
                 yield _score(chain, path)
+
+
+def _charts(chain: Chain, view: TableView) -> Iterator[Artifact]:
+    """The table's charts, where they were drawn."""
+    found = chain.artifact(view.artifact.folder, f"{view.artifact.name}{CHART}")
+    if not found.missing:
+        yield found
 
 
 def _below(chain: Chain, folder: Path) -> Iterator[Artifact]:

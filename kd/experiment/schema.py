@@ -126,6 +126,9 @@ class Experiment(Strict):
     seeds: list[Natural] = [0]
     tables: dict[Name, Table]
     claims: dict[Name, Claim] = {}
+    deviations: list[str] = Field(
+        default=[], description="how this departs from what it reproduces, a sentence each"
+    )
     published: str | None = Field(
         default=None, description="csv of published scores, shown beside ours"
     )

@@ -124,6 +124,21 @@ class TableSpec(Strict):
                     yield Run(*place, method, axes["fraction"], seed)
 
 
+class ChartSpec(Strict):
+    """Stage `chart`: a table's charts. What they show is all in the table."""
+
+    table: Name
+
+
+class ReportSpec(Strict):
+    """The report of an experiment: its tables, and what is said around them."""
+
+    experiment: Name
+    description: str
+    tables: list[Name]
+    deviations: list[str]
+
+
 def data_spec(experiment: Experiment, dataset: str) -> DataSpec:
     """Specification of the rows of `dataset`. Its metric belongs to tables, not to its rows."""
     declared = experiment.datasets[dataset].model_copy(update={"metric": "f1"})
@@ -227,6 +242,22 @@ def table_spec(experiment: Experiment, name: str) -> TableSpec:
 
 def _named(name: str, claim: Claim) -> NamedClaim:
     return NamedClaim(name=name, **{field: getattr(claim, field) for field in Claim.model_fields})
+
+
+def chart_spec(experiment: Experiment, name: str) -> ChartSpec:
+    """Specification of a table's charts."""
+    table_of(experiment, name)
+    return ChartSpec(table=name)
+
+
+def report_spec(experiment: Experiment) -> ReportSpec:
+    """Specification of the report."""
+    return ReportSpec(
+        experiment=experiment.name,
+        description=experiment.description,
+        tables=list(experiment.tables),
+        deviations=experiment.deviations,
+    )
 
 
 def parse_spec(kind: type[AnySpec], text: str) -> AnySpec:

@@ -1,0 +1,43 @@
+"""What people look at: charts of a table, the report of an experiment, its results in words."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+Spec = Annotated[str, typer.Option(help="What is read of the experiment: JSON text, or a file.")]
+Results = Annotated[Path, typer.Option(help="The experiment's results folder.")]
+
+
+@app.command(
+    epilog='Example:  kd chart --spec \'{"table": "table2"}\' --results results/micro '
+    "--out results/micro/tables"
+)
+def chart(
+    spec: Spec,
+    results: Results,
+    out: Annotated[Path, typer.Option(help="Folder of the tables, for svg and png, too.")],
+) -> None:
+    """Draw a table's charts: gains, dataset sizes, training curves, reliability."""
+    from kd.experiment.stages import ChartSpec, parse_spec
+    from kd.report.chart import write_charts
+
+    write_charts(parse_spec(ChartSpec, spec), results, out)
+
+
+@app.command(
+    epilog="Example:  kd report --spec report.json --results results/micro "
+    "--out results/micro/report.html"
+)
+def report(
+    spec: Spec,
+    results: Results,
+    out: Annotated[Path, typer.Option(help="HTML file to write, in the results folder.")],
+) -> None:
+    """Write an experiment's report: one page that needs no network and no other file."""
+    from kd.experiment.stages import ReportSpec, parse_spec
+    from kd.report.page import write_report
+
+    write_report(parse_spec(ReportSpec, spec), results, out)

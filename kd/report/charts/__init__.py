@@ -1,0 +1,1 @@
+"""Charts of one table, one module each."""

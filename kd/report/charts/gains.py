@@ -1,0 +1,131 @@
+"""Gains over the baseline with their intervals, line by line (a forest plot)."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from kd.report.charts.style import BAND, GREY, RULE, WIDTH, Look, looks
+from kd.report.content import Cell, Row, Table
+from kd.report.names import readable
+
+MOST_LABELS = 80  # lines that still have a name each; more are sorted by their gain
+_LINE = 0.19  # inches a line
+_SIGNIFICANT = 0.05
+
+
+def draw_gains(table: Table) -> Figure | None:
+    """One line a row, one marker a method; None where the table has no gain at all."""
+    rows = [row for row in table.rows if any(_known(cell) for cell in table.gains(row).values())]
+    if not rows:
+        return None
+    many = len(rows) > MOST_LABELS
+    if many:
+        rows = sorted(rows, key=lambda row: min(_values(table, row)))
+    methods = table.methods()[1:]
+    # Where a line is a method, its name says so: colours would only repeat it.
+    shown = looks([table.baseline]) if table.one_method_a_line else looks(table.methods())
+    height = min(max(2.2, 1.3 + _LINE * len(rows)), 16.0)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    _bands(axes, rows, many)
+    axes.axvline(0, color=RULE, linewidth=1, zorder=1)
+    for number, row in enumerate(rows):
+        found = table.gains(row)
+        for place, method in zip(_offsets(len(found)), found, strict=True):
+            look = shown.get(method, shown[table.baseline])
+            _point(axes, found[method], number + place, look, small=many)
+    _finish(axes, table, rows, many)
+    _legend(figure, methods, shown, one_look=table.one_method_a_line)
+    return figure
+
+
+def _known(cell: Cell) -> bool:
+    return cell.value is not None
+
+
+def _values(table: Table, row: Row) -> list[float]:
+    return [cell.value for cell in table.gains(row).values() if cell.value is not None]
+
+
+def _offsets(count: int) -> list[float]:
+    """Places of a line's markers, above and below its middle."""
+    step = 0.7 / max(count, 1)
+    return [step * (number - (count - 1) / 2) for number in range(count)]
+
+
+def _point(axes: Axes, cell: Cell, y: float, look: Look, *, small: bool) -> None:
+    if cell.value is None:
+        return
+    if cell.low is not None and cell.high is not None:
+        axes.plot([cell.low, cell.high], [y, y], color=look.colour, linewidth=0.9, zorder=2)
+    decided = cell.p_holm is not None and cell.p_holm < _SIGNIFICANT
+    axes.plot(
+        cell.value,
+        y,
+        marker=look.marker,
+        markersize=2.5 if small else 4.5,
+        color=look.colour,
+        markerfacecolor=look.colour if decided else "white",
+        markeredgewidth=0.9,
+        zorder=3,
+    )
+
+
+def _bands(axes: Axes, rows: Sequence[Row], many: bool) -> None:
+    """Every second dataset lies on grey."""
+    if many:
+        return
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    for number, row in enumerate(rows):
+        if datasets.index(row.dataset) % 2:
+            axes.axhspan(number - 0.5, number + 0.5, color=BAND, linewidth=0, zorder=0)
+
+
+def _finish(axes: Axes, table: Table, rows: Sequence[Row], many: bool) -> None:
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(f"gain over {readable(table.baseline)}, points ({table.level:.0%} interval)")
+    axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.grid(axis="x", zorder=0)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    if many:
+        axes.set_yticks([])
+        axes.set_ylabel(f"{len(rows)} lines, by their gain")
+        return
+    names = [_label(table, row) for row in rows]
+    axes.set_yticks(range(len(rows)), names)
+
+
+def _label(table: Table, row: Row) -> str:
+    """What tells the line from the others."""
+    varying = [
+        axis
+        for axis in ("dataset", "teacher", "student", "fraction", "method")
+        if len({other.axis(axis) for other in table.rows}) > 1
+    ]
+    parts = [
+        f"{row.fraction} %" if axis == "fraction" else readable(row.axis(axis))
+        for axis in varying or ["dataset"]
+    ]
+    return " · ".join(parts)
+
+
+def _legend(
+    figure: Figure, methods: Sequence[str], shown: dict[str, Look], *, one_look: bool
+) -> None:
+    def handle(look: Look, name: str, *, full: bool) -> Line2D:
+        return Line2D(
+            [], [], color=look.colour, marker=look.marker, linewidth=0.9, label=name,
+            markerfacecolor=look.colour if full else "white",
+        )  # fmt: skip
+
+    neutral = Look(GREY, "o", ())
+    handles = (
+        [] if one_look else [handle(shown[name], readable(name), full=True) for name in methods]
+    )
+    handles.append(handle(neutral, "filled: significant after Holm", full=True))
+    handles.append(handle(neutral, "open: not", full=False))
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4))

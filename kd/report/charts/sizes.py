@@ -1,0 +1,105 @@
+"""Scores against the share of training rows (a dataset-size ablation)."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from kd.report.charts.panels import grid, legend, line
+from kd.report.charts.style import GREY, Look, looks
+from kd.report.content import NATIVE, SCORE, SEEDLESS, TEACHER, Cell, Row, Table
+from kd.report.names import readable
+
+_MOST_PANELS = 12
+_LEVELS = {TEACHER: (5, 2), NATIVE: (1, 2)}  # dashes of models that no row trains
+
+
+def draw_sizes(table: Table) -> Figure | None:
+    """One panel a dataset and pair of models; beyond twelve, one a dataset and the mean of its
+    pairs. None where all lines have the same share.
+    """
+    if not table.several_fractions:
+        return None
+    axes: tuple[str, ...] = ("dataset", "teacher", "student")
+    if len({_place(row, axes) for row in table.rows}) > _MOST_PANELS:
+        axes = ("dataset",)
+    places = list(dict.fromkeys(_place(row, axes) for row in table.rows))
+    titles = [" · ".join(_titles(place, places)) for place in places]
+    figure, panels = grid(titles, across=3)
+    shown = looks(table.methods())
+    for panel, place in zip(panels, places, strict=True):
+        _panel(panel, table, [row for row in table.rows if _place(row, axes) == place], shown)
+    levels = [
+        Line2D([], [], color=GREY, dashes=dashes, label=readable(name))
+        for name, dashes in _LEVELS.items()
+    ]
+    legend(figure, [*(line(look, name) for name, look in shown.items()), *levels])
+    figure.supxlabel("share of the training rows, %", fontsize="medium")
+    figure.supylabel(f"score, %  (bars: {table.level:.0%} interval of the gain)", fontsize="medium")
+    return figure
+
+
+def _place(row: Row, axes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(row.axis(axis) for axis in axes)
+
+
+def _titles(place: tuple[str, ...], places: Sequence[tuple[str, ...]]) -> list[str]:
+    """The parts of a panel's place that tell it from the others; the dataset always."""
+    varies = [len({other[number] for other in places}) > 1 for number in range(len(place))]
+    return [readable(part) for number, part in enumerate(place) if number == 0 or varies[number]]
+
+
+def _panel(panel: Axes, table: Table, rows: list[Row], shown: dict[str, Look]) -> None:
+    shares = sorted({row.fraction for row in rows})
+    for name, dashes in _LEVELS.items():
+        value = _mean([row.cells[name] for row in rows if name in row.cells])
+        if value is not None:
+            panel.axhline(value, color=GREY, dashes=dashes, linewidth=1, zorder=1)
+    for method, look in shown.items():
+        _curve(panel, table, rows, method, look)
+    panel.set_xticks(shares)
+    panel.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _curve(panel: Axes, table: Table, rows: list[Row], method: str, look: Look) -> None:
+    points = []
+    for share in sorted({row.fraction for row in rows}):
+        here = [row for row in rows if row.fraction == share]
+        value = _mean([cell for row in here if (cell := _score(table, row, method))])
+        if value is not None:
+            points.append((share, value))
+            if len(here) == 1:
+                _interval(panel, table, here[0], method, look)
+    if points:
+        panel.plot(
+            *zip(*points, strict=True),
+            color=look.colour,
+            marker=look.marker,
+            dashes=look.dashes or (None, None),
+            zorder=3,
+        )
+
+
+def _score(table: Table, row: Row, method: str) -> Cell | None:
+    for column in table.columns.scores:
+        if column not in SEEDLESS and table.name_of(row, column) == method:
+            return row.cells.get(column)
+    return row.cells.get(SCORE) if row.method == method else None
+
+
+def _interval(panel: Axes, table: Table, row: Row, method: str, look: Look) -> None:
+    """The interval of the gain, laid on the baseline's score."""
+    gain, start = table.gains(row).get(method), _score(table, row, table.baseline)
+    if gain is None or start is None or None in (gain.low, gain.high, start.value):
+        return
+    assert start.value is not None and gain.low is not None and gain.high is not None
+    ends = [start.value + gain.low, start.value + gain.high]
+    panel.plot([row.fraction] * 2, ends, color=look.colour, linewidth=0.8, zorder=2)
+
+
+def _mean(cells: Sequence[Cell]) -> float | None:
+    values = [cell.value for cell in cells if cell.value is not None]
+    return fmean(values) if values else None
