@@ -31,6 +31,7 @@ ALLOWED = {
 ALLOWED["audit"] = {"data", "evaluation", "experiment", "logits", "models", "provenance", "tables"}
 ALLOWED["audit"] |= {"training", "workflow"}  # whose code makes a student; what would run again
 ALLOWED["exports"] = {"audit", "evaluation", "experiment", "provenance", "tables"}
+ALLOWED["report"] = {"audit", "data", "evaluation", "experiment", "provenance", "tables"}
 ALLOWED["commands"] = set(ALLOWED) | {"workflow"}
 LEAVES = {"errors", "progress"}
 

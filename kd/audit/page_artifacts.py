@@ -46,7 +46,7 @@ def cell_details(scope: Scope, shown: str, scores: Sequence[str]) -> str:
         f"<code>{escape((artifact.identity or 'no manifest')[:12])}</code></li>"
         for artifact in reversed(scope.chain.closure(ends))
     )
-    return f"<details><summary>{shown}</summary><ol class='chain'>{items}</ol></details>"
+    return f"<details class='cell'><summary>{shown}</summary><ol class='chain'>{items}</ol></details>"
 
 
 def artifact_sections(scope: Scope, *, files: bool = False) -> Iterator[str]:
@@ -60,6 +60,7 @@ def artifact_sections(scope: Scope, *, files: bool = False) -> Iterator[str]:
         manifest = artifact.file.relative_to(scope.results).as_posix()
         rows = [
             ("manifest", f"<a href='{escape(manifest)}'>{escape(manifest)}</a>" if files else ""),
+            ("rows", example_rows(scope.results, artifact)),
             ("identity", f"<code>{escape(artifact.identity or 'none')}</code>"),
             ("made", escape(_made(artifact))),
             ("command", f"<pre>{escape(_command(artifact))}</pre>"),
@@ -68,7 +69,6 @@ def artifact_sections(scope: Scope, *, files: bool = False) -> Iterator[str]:
             ("outputs", _outputs(scope, artifact)),
             ("numerics", _json(artifact.numerics)),
             ("notes", _json(artifact.notes)),
-            ("rows", example_rows(scope.results, artifact)),
         ]
         body = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in rows if text)
         problem = (

@@ -101,6 +101,7 @@ TAMPERED: Mapping[Rule, Mapping[str, Tamper]] = {
         "flipped bit in the test rows": flip(f"data/{DATASET}/test.parquet"),
         "edited score": replace_text(f"results/tiny/{EVAL}/scores.json", '"mean":', '"mean":1'),
         "edited digit in the table": replace_text("results/tiny/tables/table2.csv", "t,1", "t,9"),
+        "edited chart": replace_text("results/tiny/tables/table2.svg", "0 0 1 1", "0 0 2 2"),
         "edited training curve": replace_text(f"results/tiny/{RUN}/train.jsonl", ": 4", ": 3"),
         "two students' weights swapped": swap(f"{RUN}/model", f"{OTHER}/model"),
         "deleted scores": remove(f"{EVAL}/scores.json"),

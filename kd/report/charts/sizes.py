@@ -18,8 +18,9 @@ _LEVELS = {TEACHER: (5, 2), NATIVE: (1, 2)}  # dashes of models that no row trai
 
 
 def draw_sizes(table: Table) -> Figure | None:
-    """One panel a dataset and pair of models; beyond twelve, one a dataset and the mean of its
-    pairs. None where all lines have the same share.
+    """One panel a dataset and pair of models; of many, one a dataset with the mean of its pairs.
+
+    None where all lines have the same share.
     """
     if not table.several_fractions:
         return None

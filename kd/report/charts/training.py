@@ -93,16 +93,11 @@ def _add(path: Path, both: tuple[_Sums, _Sums]) -> None:
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: no training curve to read ({error}).") from None
     steps = max((record["step"] for record in records), default=1)
-    for sums, names in zip(
-        both, ((_TRAINING, "loss"), (_VALIDATION, "validation_loss")), strict=True
-    ):
-        found = [
-            (record["step"] / steps, value)
-            for record in records
-            if (value := next((record[name] for name in names if name in record), None)) is not None
-        ]
-        if found:
-            sums.add(*zip(*found, strict=True))
+    names = ((_TRAINING, "loss"), (_VALIDATION, "validation_loss"))
+    for sums, (first, second) in zip(both, names, strict=True):
+        known = [record for record in records if first in record or second in record]
+        values = [record.get(first, record.get(second)) for record in known]
+        sums.add([record["step"] / steps for record in known], values)
 
 
 def _curves(panel: Axes, look: Look, training: _Sums, validation: _Sums) -> None:
