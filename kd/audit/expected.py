@@ -30,12 +30,20 @@ _CODE = {
 
 def code_now(artifact: Artifact) -> str | None:
     """Digest of the code that would make `artifact` again; None where it cannot be told."""
-    if artifact.stage == "distill":
-        try:
-            return code_digest(*distillation_modules(artifact.spec["method"]["loss"]))
-        except (KeyError, TypeError, LossError):
-            return None
-    return code_digest(*_CODE[artifact.stage]) if artifact.stage in _CODE else None
+    try:
+        loss = artifact.spec["method"]["loss"] if artifact.stage == "distill" else None
+    except (KeyError, TypeError):
+        return None
+    return stage_code(artifact.stage, loss)
+
+
+def stage_code(stage: str, loss: str | None = None) -> str | None:
+    """Digest of a stage's code now; of distillations, with the `loss` that they name."""
+    try:
+        modules = distillation_modules(str(loss)) if stage == "distill" else _CODE[stage]
+    except (KeyError, LossError):
+        return None
+    return code_digest(*modules)
 
 
 def spec_now(experiment: Experiment, artifact: Artifact) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def cell_details(scope: Scope, shown: str, scores: Sequence[str]) -> str:
         f"<code>{escape((artifact.identity or 'no manifest')[:12])}</code></li>"
         for artifact in reversed(scope.chain.closure(ends))
     )
-    return f"<details class='cell'><summary>{shown}</summary><ol class='chain'>{items}</ol></details>"
+    return (
+        f"<details class='cell'><summary>{shown}</summary><ol class='chain'>{items}</ol></details>"
+    )
 
 
 def artifact_sections(scope: Scope, *, files: bool = False) -> Iterator[str]:

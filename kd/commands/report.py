@@ -41,3 +41,32 @@ def report(
     from kd.report.page import write_report
 
     write_report(parse_spec(ReportSpec, spec), results, out)
+
+
+@app.command(
+    epilog="Examples:  kd results micro --markdown > docs/results.md  |  "
+    "kd results --check docs/results.md"
+)
+def results(
+    experiment: Annotated[str, typer.Argument(help="Name of an experiment.")] = "micro",
+    markdown: Annotated[bool, typer.Option(help="Write the whole page, in Markdown.")] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="A page: say whether experiment or code changed since. Exit status 0."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--results", help="By default results/<experiment>.")
+    ] = None,
+) -> None:
+    """Say in words what an experiment found: its claims, or the page docs/results.md."""
+    from kd.experiment.loading import find_experiment, load_experiment
+    from kd.report.results_page import check_results, render_claims, render_results
+
+    if check is not None:
+        changed = check_results(check, lambda name: load_experiment(find_experiment(name)))
+        told = f"stale, since these were changed: {', '.join(changed)}" if changed else "current"
+        print(f"{check}: {told}.")
+        return
+    loaded = load_experiment(find_experiment(experiment))
+    write = render_results if markdown else render_claims
+    print(write(loaded, folder or Path("results") / loaded.name), end="")

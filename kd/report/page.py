@@ -116,7 +116,9 @@ def _charts(results: Path, table: Table) -> Iterator[tuple[str, Markup]]:
         file = results / "tables" / f"{table.table}.charts" / f"{name}.svg"
         if file.is_file():
             text = file.read_text(encoding="utf-8")
-            yield caption, Markup(inline_svg(text, f"{table.table}-{name}-", caption))
+            picture = inline_svg(text, f"{table.table}-{name}-", caption)
+            if picture:
+                yield caption, Markup(picture)
 
 
 def _verdict(tables: Sequence[Table]) -> str:

@@ -14,6 +14,9 @@ def inline_svg(text: str, prefix: str, label: str) -> str:
         text: the file's text, as matplotlib writes it.
         prefix: put before every id, so that those of several charts differ.
         label: what the chart shows, for those who do not see it.
+
+    Returns:
+        The element, or nothing where the text is no such file.
     """
     found = _HEAD.match(text)
     if found is None:

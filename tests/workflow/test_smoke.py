@@ -78,7 +78,8 @@ CLAIM = (
     "\nclaims: {c: {text: ULD is better., table: table2, left: {method: uld}, "
     "right: {method: teacher_text}}}"
 )
-TABLE = {"table": 1, "track": 1, "headline": 1, "all": 1}
+REPORT = {"report": 1, "all": 1}
+TABLE = {"table": 1, "chart": 1, "track": 1, "headline": 1} | REPORT
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ TABLE = {"table": 1, "track": 1, "headline": 1, "all": 1}
     [
         ("kd/training/loop.py", '"""The training loop', '"""A training loop', {}),
         ("kd/losses/ot.py", "\n\n\n", "\n\n\n# a comment\n", {}),
-        ("experiments/smoke.yaml", "for tests and a first look", "for a first look", {}),
+        ("experiments/smoke.yaml", "for tests and a first look", "for a first look", REPORT),
         ("experiments/smoke.yaml", "Overall (smoke)", "Other", TABLE),
         ("experiments/smoke.yaml", "\ntables:", f"{CLAIM}\ntables:", TABLE),
     ],

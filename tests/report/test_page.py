@@ -1,0 +1,175 @@
+"""The report: one page that stands alone, and in which every number leads back to the rows."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from kd.errors import ArtifactError
+from kd.experiment.loading import load_experiment
+from kd.experiment.stages import ChartSpec, ReportSpec, report_spec
+from kd.report.chart import write_charts
+from kd.report.compute import duration, stage_costs, training_cpu_seconds
+from kd.report.page import render_report
+from kd.report.svg import inline_svg
+from kd.report.tables import MOST_CHAINS, MOST_LINES, chained_lines
+from tests.report.conftest import content, gain, rewrite_table, row, table
+
+SPEC = ReportSpec(
+    experiment="tiny",
+    description="made by <b>hand</b>",
+    tables=["table2"],
+    deviations=["Nothing here was trained."],
+)
+
+
+class Page(HTMLParser):
+    """The ids, links and texts of a page; tags must match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.external, self.open, self.text = [], [], [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        if tag not in ("meta", "br", "img", "link"):
+            self.open.append(tag)
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "a":
+            self.links.append(found["href"])
+        self.external += [
+            found[name] for name in ("src", "xlink:href", "href") if name in found and tag != "a"
+        ]
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in ("meta", "br", "img", "link"):
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(made, tmp_path_factory):
+    world = made.copy(tmp_path_factory.mktemp("page") / "world")
+    write_charts(ChartSpec(table="table2"), world.results, world.table.parent)
+    return render_report(SPEC, world.results), world
+
+
+def test_it_needs_nothing_else(page):
+    text, world = page
+    found = Page(text)
+    assert all(link.startswith("#") for link in found.external)
+    assert set(re.findall(r"https?://[^\"' <]*", text)) <= {"http://www.w3.org/1999/xlink"}
+    assert "@import" not in text and str(world.root) not in text
+
+
+def test_every_link_leads_somewhere(page):
+    text, world = page
+    found = Page(text)
+    assert len(found.ids) == len(set(found.ids))
+    for link in found.links:
+        if link.startswith("#"):
+            assert link[1:] in found.ids, link
+        else:
+            assert (world.results / link).is_file(), link
+
+
+def test_every_number_opens_its_chain_down_to_the_rows(page):
+    text, _ = page
+    cells = re.findall(r"<details class='cell'>.*?</details>", text, re.DOTALL)
+    assert len(cells) == 5
+    chain = re.findall(r">(\w+): ", cells[3])
+    assert chain[0] == "score" and chain[-1] == "data"
+    assert set(chain) == {"score", "predict", "distill", "extract", "answer", "pretrain", "data"}
+    # A prompt, with the context of its row, the prediction and the reference.
+    assert re.search(r"<details><summary>Question: .*?Context: .*?Answer:", text, re.DOTALL)
+    assert "not the recorded prompt" not in text
+
+
+def test_what_it_says(page):
+    text = " ".join("".join(Page(page[0]).text).split())
+    assert "Mean gain of uld over teacher text: +25.00 points; better in 1 of 1 lines" in text
+    assert "Of 1 claims 1 are undecided" in text
+    assert "Undecided. Students learn more from ULD. +25.00 points [-1.50, +51.50]" in text
+    assert "75.00 ± 2.00" in text and "+25.00 [+24.00, +26.00]" in text
+    assert "published 74.00, ours +1.00: within what another run would give" in text
+    assert "Nothing here was trained." in text
+    assert "Made by <b>hand</b>." in text and "Made by <b>hand</b>" not in page[0]
+    assert text.count("distill 6 30.0 s") == 1  # six jobs of five seconds
+
+
+def test_it_reads_without_charts(world):
+    assert "<figure>" not in render_report(SPEC, world.results)
+
+
+def test_a_missing_table_is_named(world):
+    world.table.with_suffix(".json").unlink()
+    with pytest.raises(ArtifactError, match=r"table2\.json: no such table"):
+        render_report(SPEC, world.results)
+
+
+def test_a_table_of_another_version_is_named(world):
+    rewrite_table(world, {"rows": []})
+    with pytest.raises(ArtifactError, match="'schema_version'.*Make the table again"):
+        render_report(SPEC, world.results)
+
+
+def test_five_thousand_runs_stay_readable(world):
+    scores = {"teacher_text": 1.0, "uld": 2.0}
+    rows = [row(scores, {"gain_uld": gain(1.0)}, dataset=f"d{n}") for n in range(2500)]
+    for n, line in enumerate(rows):
+        for name in scores:
+            path = f"runs/d{n}/llama/opt/{name}/f100/s0/eval/d{n}/scores.json"
+            line["cells"][name]["scores"] = {path: None}
+    rewrite_table(world, content(rows))
+    text = render_report(SPEC, world.results)
+    assert len(text) < 2_000_000
+    assert text.count("<details class='cell'>") == 2 * MOST_CHAINS
+    assert f"<summary>{MOST_LINES} lines</summary>" in text
+    assert "2200 more lines in tables/table2.csv" in text
+
+
+def test_chains_are_shared_out_among_tables():
+    small, large = (table([row({}, {})] * count) for count in (10, 1000))
+    assert chained_lines(small, [small]) == 10
+    shares = [chained_lines(one, [small, large]) for one in (small, large)]
+    assert 0 < sum(shares) <= MOST_CHAINS and min(shares) > 0
+
+
+def test_deviations_are_keys_of_the_experiment(made):
+    experiment = load_experiment(made.file, {"deviations": ["One."]})
+    assert report_spec(experiment).deviations == ["One."]
+
+
+def test_ids_of_charts_do_not_clash():
+    text = (
+        '<?xml version="1.0"?><!DOCTYPE svg><svg width="9pt" viewBox="0 0 90 20">\n'
+        '<metadata>x</metadata><g id="a" clip-path="url(#p)"/><use xlink:href="#a"/></svg>'
+    )
+    found = inline_svg(text, "t-", "a chart")
+    assert '<g id="t-a" clip-path="url(#t-p)"/><use xlink:href="#t-a"/></svg>' in found
+    assert "metadata" not in found and 'aria-label="a chart"' in found
+
+
+def test_costs(made, tmp_path):
+    from kd.audit.chain import Chain
+
+    chain = Chain(made.results)
+    costs = {
+        one.stage: one for one in stage_costs(chain.closure([chain.artifact("tables", "table2")]))
+    }
+    assert costs["distill"].jobs == 6 and costs["distill"].longest == 5.0
+    assert costs["all"].jobs == sum(one.jobs for name, one in costs.items() if name != "all")
+    file = tmp_path / "a.cost.csv"
+    file.write_text("dataset,seed,steps,cpu_seconds_per_step\nsquad,0,10,0.5\nsquad,1,10,1\n")
+    assert training_cpu_seconds([file, file]) == 15.0
+    assert training_cpu_seconds([tmp_path / "none.csv"]) is None
+    assert [duration(x) for x in (1.0, 90.0, 7200.0)] == ["1.0 s", "1.5 min", "2.0 h"]
