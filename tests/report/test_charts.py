@@ -107,7 +107,7 @@ def test_a_gain_has_its_interval_and_is_filled_where_significant():
     points = [line for line in axes.lines if line.get_marker() == "s"]
     assert [line.get_xdata()[0] for line in points] == [2.0, -3.0]
     assert [to_hex(line.get_markerfacecolor()) for line in points] == ["#d55e00", "#ffffff"]
-    spans = [tuple(line.get_xdata()) for line in axes.lines if line.get_ydata() == [0, 0]]
+    spans = [tuple(line.get_xdata()) for line in axes.lines if list(line.get_ydata()) == [0, 0]]
     assert (1.5, 2.5) in spans
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
 

@@ -103,7 +103,8 @@ def test_what_it_says(page):
     assert "published 74.00, ours +1.00: within what another run would give" in text
     assert "Nothing here was trained." in text
     assert "Made by <b>hand</b>." in text and "Made by <b>hand</b>" not in page[0]
-    assert text.count("distill 6 30.0 s") == 1  # six jobs of five seconds
+    # Six jobs of five seconds.
+    assert re.search(r"distill</td><td[^>]*>6</td><td[^>]*>30\.0 s<", page[0])
 
 
 def test_it_reads_without_charts(world):
@@ -118,7 +119,7 @@ def test_a_missing_table_is_named(world):
 
 def test_a_table_of_another_version_is_named(world):
     rewrite_table(world, {"rows": []})
-    with pytest.raises(ArtifactError, match="'schema_version'.*Make the table again"):
+    with pytest.raises(ArtifactError, match="'schema_version'"):
         render_report(SPEC, world.results)
 
 
