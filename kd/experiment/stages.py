@@ -198,6 +198,22 @@ def score_spec(experiment: Experiment) -> ScoreSpec:
     return ScoreSpec(evaluation=experiment.evaluation)
 
 
+def chart_spec(experiment: Experiment, name: str) -> ChartSpec:
+    """Specification of a table's charts."""
+    table_of(experiment, name)
+    return ChartSpec(table=name)
+
+
+def report_spec(experiment: Experiment) -> ReportSpec:
+    """Specification of the report."""
+    return ReportSpec(
+        experiment=experiment.name,
+        description=experiment.description,
+        tables=list(experiment.tables),
+        deviations=experiment.deviations,
+    )
+
+
 def _axes(row: TableRow) -> dict[str, Any]:
     axes = {
         "dataset": row.dataset,
@@ -242,22 +258,6 @@ def table_spec(experiment: Experiment, name: str) -> TableSpec:
 
 def _named(name: str, claim: Claim) -> NamedClaim:
     return NamedClaim(name=name, **{field: getattr(claim, field) for field in Claim.model_fields})
-
-
-def chart_spec(experiment: Experiment, name: str) -> ChartSpec:
-    """Specification of a table's charts."""
-    table_of(experiment, name)
-    return ChartSpec(table=name)
-
-
-def report_spec(experiment: Experiment) -> ReportSpec:
-    """Specification of the report."""
-    return ReportSpec(
-        experiment=experiment.name,
-        description=experiment.description,
-        tables=list(experiment.tables),
-        deviations=experiment.deviations,
-    )
 
 
 def parse_spec(kind: type[AnySpec], text: str) -> AnySpec:

@@ -128,4 +128,4 @@ def _legend(
     )
     handles.append(handle(neutral, "filled: significant after Holm", full=True))
     handles.append(handle(neutral, "open: not", full=False))
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4))
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 5))

@@ -44,4 +44,4 @@ def line(look: Look, name: str, *, marker: bool = True) -> Line2D:
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     """One legend for all panels, above them."""
-    figure.legend(handles=list(handles), loc="outside upper center", ncols=min(len(handles), 4))
+    figure.legend(handles=list(handles), loc="outside upper center", ncols=min(len(handles), 5))

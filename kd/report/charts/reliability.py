@@ -85,10 +85,14 @@ def draw_reliability(
     for panel, models in zip(panels, found.values(), strict=True):
         _panel(panel, models, shown)
     drawn = dict.fromkeys(name for models in found.values() for name in models)
-    legend(figure, [line(shown[name], name) for name in shown if name in drawn])
+    legend(figure, [line(shown[name], _model(name)) for name in shown if name in drawn])
     figure.supxlabel("confidence", fontsize="medium")
     figure.supylabel("share of exact matches", fontsize="medium")
     return figure
+
+
+def _model(name: str) -> str:
+    return "teacher" if name == TEACHER else readable(name)
 
 
 def _filled(models: dict[str, Answers]) -> dict[str, Answers]:
@@ -122,7 +126,7 @@ def _panel(panel: Axes, models: dict[str, Answers], shown: dict[str, Look]) -> N
             marker=look.marker,
             dashes=look.dashes or (None, None),
         )
-        told.append(f"{readable(name)} {answers.expected_error():.1f}")
+        told.append(f"{_model(name)} {answers.expected_error():.1f}")
     panel.text(
         0.02,
         0.98,

@@ -10,11 +10,11 @@ from matplotlib.ticker import MaxNLocator
 
 from kd.report.charts.panels import grid, legend, line
 from kd.report.charts.style import GREY, Look, looks
-from kd.report.content import NATIVE, SCORE, SEEDLESS, TEACHER, Cell, Row, Table
+from kd.report.content import SCORE, SEEDLESS, TEACHER, Cell, Row, Table
 from kd.report.names import readable
 
 _MOST_PANELS = 12
-_LEVELS = {TEACHER: (5, 2), NATIVE: (1, 2)}  # dashes of models that no row trains
+_ROOM = 1.5  # by how much the teacher's score may widen what a panel shows
 
 
 def draw_sizes(table: Table) -> Figure | None:
@@ -29,15 +29,12 @@ def draw_sizes(table: Table) -> Figure | None:
         axes = ("dataset",)
     places = list(dict.fromkeys(_place(row, axes) for row in table.rows))
     titles = [" · ".join(_titles(place, places)) for place in places]
-    figure, panels = grid(titles, across=3)
+    figure, panels = grid(titles, across=2 if len(titles) in (2, 4) else 3)
     shown = looks(table.methods())
     for panel, place in zip(panels, places, strict=True):
         _panel(panel, table, [row for row in table.rows if _place(row, axes) == place], shown)
-    levels = [
-        Line2D([], [], color=GREY, dashes=dashes, label=readable(name))
-        for name, dashes in _LEVELS.items()
-    ]
-    legend(figure, [*(line(look, name) for name, look in shown.items()), *levels])
+    teacher = Line2D([], [], color=GREY, linewidth=1, label="teacher, where near")
+    legend(figure, [*(line(look, name) for name, look in shown.items()), teacher])
     figure.supxlabel("share of the training rows, %", fontsize="medium")
     figure.supylabel(f"score, %  (bars: {table.level:.0%} interval of the gain)", fontsize="medium")
     return figure
@@ -55,12 +52,12 @@ def _titles(place: tuple[str, ...], places: Sequence[tuple[str, ...]]) -> list[s
 
 def _panel(panel: Axes, table: Table, rows: list[Row], shown: dict[str, Look]) -> None:
     shares = sorted({row.fraction for row in rows})
-    for name, dashes in _LEVELS.items():
-        value = _mean([row.cells[name] for row in rows if name in row.cells])
-        if value is not None:
-            panel.axhline(value, color=GREY, dashes=dashes, linewidth=1, zorder=1)
     for method, look in shown.items():
         _curve(panel, table, rows, method, look)
+    teacher = _mean([row.cells[TEACHER] for row in rows if TEACHER in row.cells])
+    low, high = panel.get_ylim()
+    if teacher is not None and max(high, teacher) - min(low, teacher) <= _ROOM * (high - low):
+        panel.axhline(teacher, color=GREY, linewidth=1, zorder=1)
     panel.set_xticks(shares)
     panel.yaxis.set_major_locator(MaxNLocator(5))
 
@@ -98,7 +95,7 @@ def _interval(panel: Axes, table: Table, row: Row, method: str, look: Look) -> N
         return
     assert start.value is not None and gain.low is not None and gain.high is not None
     ends = [start.value + gain.low, start.value + gain.high]
-    panel.plot([row.fraction] * 2, ends, color=look.colour, linewidth=0.8, zorder=2)
+    panel.plot([row.fraction] * 2, ends, color=look.colour, linewidth=0.9, zorder=2)
 
 
 def _mean(cells: Sequence[Cell]) -> float | None:
