@@ -1,6 +1,6 @@
 """Gains over the baseline with their intervals, line by line (a forest plot)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,10 +10,10 @@ from matplotlib.ticker import MaxNLocator
 from kd.report.charts.style import BAND, GREY, RULE, WIDTH, Look, looks
 from kd.report.content import Cell, Row, Table
 from kd.report.names import readable
+from kd.report.words import is_significant
 
 MOST_LABELS = 80  # lines that still have a name each; more are sorted by their gain
 _LINE = 0.19  # inches a line
-_SIGNIFICANT = 0.05
 
 
 def draw_gains(table: Table) -> Figure | None:
@@ -32,11 +32,9 @@ def draw_gains(table: Table) -> Figure | None:
     axes = figure.subplots()
     _bands(axes, rows, many)
     axes.axvline(0, color=RULE, linewidth=1, zorder=1)
-    for number, row in enumerate(rows):
-        found = table.gains(row)
-        for place, method in zip(_offsets(len(found)), found, strict=True):
-            look = shown.get(method, shown[table.baseline])
-            _point(axes, found[method], number + place, look, small=many)
+    for method in methods:
+        look = shown.get(method, shown[table.baseline])
+        _points(axes, look, list(_places(table, rows, method)), small=many)
     _finish(axes, table, rows, many)
     _legend(figure, methods, shown, one_look=table.one_method_a_line)
     return figure
@@ -56,22 +54,39 @@ def _offsets(count: int) -> list[float]:
     return [step * (number - (count - 1) / 2) for number in range(count)]
 
 
-def _point(axes: Axes, cell: Cell, y: float, look: Look, *, small: bool) -> None:
-    if cell.value is None:
-        return
-    if cell.low is not None and cell.high is not None:
-        axes.plot([cell.low, cell.high], [y, y], color=look.colour, linewidth=0.9, zorder=2)
-    decided = cell.p_holm is not None and cell.p_holm < _SIGNIFICANT
-    axes.plot(
-        cell.value,
-        y,
-        marker=look.marker,
-        markersize=2.5 if small else 4.5,
-        color=look.colour,
-        markerfacecolor=look.colour if decided else "white",
-        markeredgewidth=0.9,
-        zorder=3,
-    )
+def _places(table: Table, rows: Sequence[Row], method: str) -> Iterator[tuple[float, float, Cell]]:
+    """A method's gains: value, height in the chart, and the cell."""
+    for number, row in enumerate(rows):
+        found = table.gains(row)
+        for offset, name in zip(_offsets(len(found)), found, strict=True):
+            value = found[name].value
+            if name == method and value is not None:
+                yield value, number + offset, found[name]
+
+
+def _points(
+    axes: Axes, look: Look, places: Sequence[tuple[float, float, Cell]], *, small: bool
+) -> None:
+    spans = [
+        (y, cell.low, cell.high)
+        for _, y, cell in places
+        if cell.low is not None and cell.high is not None
+    ]
+    if spans:
+        axes.hlines(*zip(*spans, strict=True), color=look.colour, linewidth=0.9, zorder=2)
+    for full in (True, False):
+        shown = [(value, y) for value, y, cell in places if is_significant(cell) == full]
+        axes.plot(
+            [value for value, _ in shown],
+            [y for _, y in shown],
+            linestyle="",
+            marker=look.marker,
+            markersize=2.5 if small else 4.5,
+            color=look.colour,
+            markerfacecolor=look.colour if full else "white",
+            markeredgewidth=0.9,
+            zorder=3,
+        )
 
 
 def _bands(axes: Axes, rows: Sequence[Row], many: bool) -> None:
