@@ -172,6 +172,10 @@ def experiment_folder(wildcards):
     return f"results/{wildcards.experiment}"
 
 
+def tables_folder(wildcards):
+    return f"results/{wildcards.experiment}/tables"
+
+
 def data_root(wildcards):
     return load(wildcards.experiment).data_root
 

@@ -20,7 +20,7 @@ rule chart:
         spec=chart_spec,
         code=code_digest("kd.report.chart"),
         results=experiment_folder,
-        out="results/{experiment}/tables",
+        out=tables_folder,
     message:
         "Charts of {wildcards.table} of {wildcards.experiment}"
     shell:
