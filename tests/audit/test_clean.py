@@ -171,7 +171,7 @@ def test_the_page_stands_alone_and_every_cell_opens_its_chain(clean):
     assert str(clean.root) not in page
     assert page.count("<details class='cell'>") == 5
     assert "published 100.25: " in page and " (3)</summary>" in page
-    cell = page.partition("<details><summary>")[2].partition("</details>")[0]
+    cell = page.partition("<details class='cell'>")[2].partition("</details>")[0]
     for stage in ("score", "predict", "data"):
         assert f">{stage}: " in cell
     targets = {part.partition("'")[0] for part in page.split("href='#")[1:]}
