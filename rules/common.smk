@@ -287,14 +287,19 @@ def report_inputs(suffix):
 
     def paths(wildcards):
         tables = load(wildcards.experiment).tables
-        return [f"results/{wildcards.experiment}/tables/{name}.{suffix}" for name in tables]
+        return [
+            f"results/{wildcards.experiment}/tables/{name}.{suffix}" for name in tables
+        ]
 
     return paths
 
 
 def report_code():
     """Digest of the code behind a report, its page's template included."""
-    return [code_digest("kd.report.page"), path_digest(PACKAGE_ROOT / "kd/report/templates")]
+    return [
+        code_digest("kd.report.page"),
+        path_digest(PACKAGE_ROOT / "kd/report/templates"),
+    ]
 
 
 def gpus_for(wildcards):
