@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import kd
+from kd import interruption
 from kd.commands import audit, claims, export, history, lookup, planning, report, stages
 from kd.errors import KdError
 from kd.worker.client import delegate
@@ -75,13 +76,20 @@ def _prepare_environment() -> None:
 
 
 def main() -> None:
-    """Entry point: a `KdError` becomes one sentence and exit status 2."""
+    """Entry point: what a user can cause becomes one sentence and exit status 2.
+
+    A signal ends in status 75: the same command goes on.
+    """
     _prepare_environment()
-    status = delegate() if len(sys.argv) > 1 and sys.argv[1] in stages.WITH_TORCH else None
-    if status is not None:
-        sys.exit(status)
+    interruption.install()
     try:
+        status = delegate() if len(sys.argv) > 1 and sys.argv[1] in stages.WITH_TORCH else None
+        if status is not None:
+            sys.exit(status)
         app(prog_name="kd")
+    except interruption.Interrupted as stopped:
+        print(f"kd: interrupted: {stopped}", file=sys.stderr)
+        sys.exit(interruption.EXIT_STATUS)
     except KdError as error:
         for line in str(error).splitlines():
             print(f"kd: error: {line}", file=sys.stderr)

@@ -23,7 +23,7 @@ rule distill:
         options=distill_options,
         out="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}",
         # Not an output: Snakemake deletes the outputs of a failed job, and this must survive it.
-        checkpoints="checkpoints/{experiment}/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}",
+        checkpoints="checkpoints/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}",
     message:
         "Distil {wildcards.student} from {wildcards.teacher} on {wildcards.dataset} "
         "with {wildcards.method} ({wildcards.fraction} %, seed {wildcards.seed})"

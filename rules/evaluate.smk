@@ -14,11 +14,12 @@ rule predict_student:
     params:
         spec=student_predict_spec,
         code=code_digest("kd.evaluation.predict"),
+        checkpoints="checkpoints/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/eval/{test}",
     message:
         "{wildcards.student} ({wildcards.method}, from {wildcards.teacher}) answers {wildcards.test}"
     shell:
         "kd predict --spec {params.spec:q} --model {input.model} --data {input.data} "
-        "--out {output.predictions} > {log} 2>&1"
+        "--out {output.predictions} --checkpoints {params.checkpoints} > {log} 2>&1"
 
 
 use rule predict_student as predict_native with:
@@ -35,6 +36,7 @@ use rule predict_student as predict_native with:
     params:
         spec=native_predict_spec,
         code=code_digest("kd.evaluation.predict"),
+        checkpoints="checkpoints/{experiment}/native/{dataset}/{student}/eval/{test}",
     message:
         "{wildcards.student}, not distilled, answers {wildcards.test}"
 
@@ -53,6 +55,7 @@ use rule predict_student as predict_teacher with:
     params:
         spec=teacher_predict_spec,
         code=code_digest("kd.evaluation.predict"),
+        checkpoints="checkpoints/{experiment}/teachers/{teacher}/{dataset}/eval/{test}",
     message:
         "{wildcards.teacher} answers the test rows of {wildcards.test}"
 

@@ -13,7 +13,10 @@ rule pretrain:
         code=code_digest("kd.models.stage"),
         data="results/{experiment}/data",
         out="results/{experiment}/models/{model}",
+        # Not an output: Snakemake deletes the outputs of a failed job, and this must survive it.
+        checkpoints="checkpoints/{experiment}/models/{model}",
     message:
         "Train the micro model {wildcards.model}"
     shell:
-        "kd pretrain --spec {params.spec:q} --data {params.data} --out {params.out} > {log} 2>&1"
+        "kd pretrain --spec {params.spec:q} --data {params.data} --out {params.out} "
+        "--checkpoints {params.checkpoints} > {log} 2>&1"

@@ -14,11 +14,12 @@ rule answer:
     params:
         spec=answer_spec,
         code=code_digest("kd.teacher.answers"),
+        checkpoints="checkpoints/{experiment}/teachers/{teacher}/{dataset}/answers",
     message:
         "{wildcards.teacher} answers {wildcards.dataset}"
     shell:
         "kd answer --spec {params.spec:q} --model {input.model} --data {input.data} "
-        "--out {output.answers} > {log} 2>&1"
+        "--out {output.answers} --checkpoints {params.checkpoints} > {log} 2>&1"
 
 
 rule extract:

@@ -15,12 +15,13 @@ ALLOWED = {
     "losses": {"alignment"},
     "alignment": set(),
     "provenance": set(),
+    "resume": {"provenance"},
     "experiment": {"losses"},
     "logits": {"losses", "provenance"},
     "data": {"experiment", "provenance"},
-    "models": {"data", "experiment", "provenance"},
-    "evaluation": {"data", "experiment", "models", "provenance"},
-    "teacher": {"data", "evaluation", "experiment", "logits", "models", "provenance"},
+    "models": {"data", "experiment", "provenance", "resume"},
+    "evaluation": {"data", "experiment", "models", "provenance", "resume"},
+    "teacher": {"data", "evaluation", "experiment", "logits", "models", "provenance", "resume"},
     "training": {"data", "experiment", "logits", "losses", "models", "provenance", "teacher"},
     "tables": {"experiment", "provenance"},
     "cluster": {"provenance"},
@@ -29,11 +30,12 @@ ALLOWED = {
     "tracking": {"data", "evaluation", "experiment", "provenance", "training"},
 }
 ALLOWED["audit"] = {"data", "evaluation", "experiment", "logits", "models", "provenance", "tables"}
+ALLOWED["training"] |= {"resume"}
 ALLOWED["audit"] |= {"training", "workflow"}  # whose code makes a student; what would run again
 ALLOWED["exports"] = {"audit", "evaluation", "experiment", "provenance", "tables"}
 ALLOWED["report"] = {"audit", "data", "evaluation", "experiment", "provenance", "tables"}
 ALLOWED["commands"] = set(ALLOWED) | {"workflow"}
-LEAVES = {"errors", "progress"}
+LEAVES = {"errors", "interruption", "progress"}
 
 
 def run(*command: str) -> None:

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from kd.provenance.locks import exclusive
+
 app = typer.Typer()
 
 WITH_TORCH = ("pretrain", "answer", "extract", "distill", "predict")  # see `kd.worker`
@@ -18,6 +20,10 @@ Spec = Annotated[
     str, typer.Option(help="What the stage reads of the experiment: JSON text, or a file of it.")
 ]
 ModelFolder = Annotated[Path, typer.Option(help="Model folder in the hub's format.")]
+Checkpoints = Annotated[
+    Path | None,
+    typer.Option(help="Folder of what a killed process leaves to go on from; removed at the end."),
+]
 DataFolder = Annotated[Path, typer.Option(help="Folder with train, validation and test parquet.")]
 
 
@@ -33,7 +39,8 @@ def data(
     from kd.data.sources import build_dataset
     from kd.experiment.stages import DataSpec, parse_spec
 
-    build_dataset(parse_spec(DataSpec, spec), root, out)
+    with exclusive(out):
+        build_dataset(parse_spec(DataSpec, spec), root, out)
 
 
 @app.command(
@@ -44,12 +51,14 @@ def pretrain(
     spec: Spec,
     data: Annotated[Path, typer.Option(help="Folder that holds one folder per dataset.")],
     out: Annotated[Path, typer.Option(help="Folder to write model/ into.")],
+    checkpoints: Checkpoints = None,
 ) -> None:
     """Train a micro model and its tokenizer on the datasets' own text."""
     from kd.experiment.stages import PretrainSpec, parse_spec
     from kd.models.stage import pretrain_model
 
-    pretrain_model(parse_spec(PretrainSpec, spec), data, out)
+    with exclusive(out):
+        pretrain_model(parse_spec(PretrainSpec, spec), data, out, checkpoints)
 
 
 @app.command(
@@ -61,12 +70,14 @@ def answer(
     model: ModelFolder,
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    checkpoints: Checkpoints = None,
 ) -> None:
     """Let a teacher answer the training and validation rows (its synthetic text)."""
     from kd.experiment.stages import AnswerSpec, parse_spec
     from kd.teacher.answers import write_answers
 
-    write_answers(parse_spec(AnswerSpec, spec), model, data, out)
+    with exclusive(out):
+        write_answers(parse_spec(AnswerSpec, spec), model, data, out, checkpoints)
 
 
 @app.command(
@@ -84,7 +95,8 @@ def extract(
     from kd.experiment.stages import ExtractSpec, parse_spec
     from kd.teacher.extraction import extract_logits
 
-    extract_logits(parse_spec(ExtractSpec, spec), model, answers, out)
+    with exclusive(out):
+        extract_logits(parse_spec(ExtractSpec, spec), model, answers, out)
 
 
 @app.command(
@@ -118,7 +130,8 @@ def distill(
     }
     given = {"logits": logits, "teacher": teacher}
     inputs |= {role: path for role, path in given.items() if path is not None}
-    run(parse_spec(DistillSpec, spec), inputs, out, checkpoints)
+    with exclusive(out):
+        run(parse_spec(DistillSpec, spec), inputs, out, checkpoints)
 
 
 @app.command(
@@ -130,12 +143,14 @@ def predict(
     model: ModelFolder,
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    checkpoints: Checkpoints = None,
 ) -> None:
     """Answer the test rows, greedily."""
     from kd.evaluation.predict import predict as run
     from kd.experiment.stages import PredictSpec, parse_spec
 
-    run(parse_spec(PredictSpec, spec), model, data, out)
+    with exclusive(out):
+        run(parse_spec(PredictSpec, spec), model, data, out, checkpoints)
 
 
 @app.command(
@@ -151,7 +166,8 @@ def score(
     from kd.evaluation.score import score as run
     from kd.experiment.stages import ScoreSpec, parse_spec
 
-    run(parse_spec(ScoreSpec, spec), predictions, out)
+    with exclusive(out):
+        run(parse_spec(ScoreSpec, spec), predictions, out)
 
 
 @app.command(
@@ -170,7 +186,9 @@ def table(
     from kd.experiment.stages import TableSpec, parse_spec
     from kd.tables.assembly import write_table
 
-    write_table(parse_spec(TableSpec, spec), results, out, published)
+    parsed = parse_spec(TableSpec, spec)
+    with exclusive(out / parsed.name):
+        write_table(parsed, results, out, published)
 
 
 @app.command(

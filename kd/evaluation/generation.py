@@ -20,6 +20,7 @@ from kd.evaluation.predictions import FinishReason
 from kd.experiment.schema import Generation
 from kd.models.encoding import context_length, encode_prompt, pad_batch
 from kd.progress import Advance
+from kd.resume.journal import Journal
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def generate(
     progress: Advance | None = None,
     *,
     ids: Sequence[str] | None = None,
+    journal: Journal | None = None,
 ) -> list[Generated]:
     """Answer each prompt greedily; results are in the order of `prompts`.
 
@@ -57,6 +59,7 @@ def generate(
         settings: batch size and longest answer.
         progress: called with the number of prompts answered so far.
         ids: the rows' ids, for error messages.
+        journal: batches that were answered before; those answered now are added.
 
     Raises:
         DataError: a prompt leaves no room for an answer in the model's context.
@@ -71,17 +74,30 @@ def generate(
     # Longest first: what does not fit in memory fails at once, and padding is least.
     order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
     results: dict[int, Generated] = {}
-    for start in range(0, len(order), settings.batch_size):
+    answered = list(journal.entries) if journal is not None else []
+    for number, start in enumerate(range(0, len(order), settings.batch_size)):
         batch = order[start : start + settings.batch_size]
-        rows = _generate_batch(model, [encoded[index] for index in batch], endings, settings)
-        for index, row, log_probs in zip(batch, *rows, strict=True):
-            token_ids, reason = endings.cut(row)
+        if number < len(answered):
+            cut = answered[number]
+        else:
+            rows = _generate_batch(model, [encoded[index] for index in batch], endings, settings)
+            cut = [_answered(row, log_probs, endings) for row, log_probs in zip(*rows, strict=True)]
+            if journal is not None:
+                journal.append(cut)
+        for index, (token_ids, reason, confidence) in zip(batch, cut, strict=True):
             text = str(tokenizer.decode(token_ids, skip_special_tokens=True))
-            confidence = round(math.exp(log_probs[: len(token_ids)].sum()), 4)
             results[index] = Generated(answer_text(text), token_ids, reason, confidence)
         if progress is not None:
             progress(len(results), "")
     return [results[index] for index in range(len(order))]
+
+
+def _answered(
+    row: torch.Tensor, log_probs: torch.Tensor, endings: "_Endings"
+) -> tuple[list[int], FinishReason, float]:
+    """An answer's tokens, why it ended, and the probability of the whole of it."""
+    token_ids, reason = endings.cut(row)
+    return token_ids, reason, round(math.exp(log_probs[: len(token_ids)].sum()), 4)
 
 
 def prompt_limit(

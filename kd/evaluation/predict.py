@@ -17,10 +17,15 @@ from kd.experiment.stages import PredictSpec
 from kd.models.loading import load_model
 from kd.progress import progress
 from kd.provenance.manifest import StageRecord
+from kd.resume.journal import Journal
 
 
-def predict(spec: PredictSpec, model_path: Path, data: Path, out: Path) -> None:
+def predict(
+    spec: PredictSpec, model_path: Path, data: Path, out: Path, checkpoints: Path | None = None
+) -> None:
     """Answer the test rows of the folder `data` into the parquet file `out`.
+
+    Finished batches are kept in the folder `checkpoints` until all are.
 
     Raises:
         DataError: a prompt is longer than the model's context allows.
@@ -30,15 +35,26 @@ def predict(spec: PredictSpec, model_path: Path, data: Path, out: Path) -> None:
         inputs["train"] = data / "train.parquet"
     record = StageRecord("predict", spec, inputs, ("kd.evaluation.predict",), external=("model",))
     model, tokenizer = load_model(model_path)
+    if record.is_done(out):
+        return
+    journal = None if checkpoints is None else Journal(checkpoints, record.fingerprint)
     rows = read_rows(inputs["test"])
     shots = choose_shots(read_rows(inputs["train"]), spec.shots, spec.seed) if spec.shots else []
     prompts = [build_prompt(row, shots) for row in rows]
     with progress(f"predictions on {spec.dataset}", len(rows)) as advance:
         answers = generate(
-            model, tokenizer, prompts, spec.generation, advance, ids=[row.id for row in rows]
+            model,
+            tokenizer,
+            prompts,
+            spec.generation,
+            advance,
+            ids=[row.id for row in rows],
+            journal=journal,
         )
     write_predictions(predictions_of(rows, prompts, answers), out)
     record.write(out, notes={"rows": len(rows), "shots": [row.id for row in shots]})
+    if journal is not None:
+        journal.remove()
 
 
 def predictions_of(

@@ -7,12 +7,21 @@ from kd.experiment.stages import PretrainSpec
 from kd.models.pretraining import pretrain
 from kd.progress import progress
 from kd.provenance.manifest import StageRecord
+from kd.resume.checkpoints import CheckpointFolder
 
 
-def pretrain_model(spec: PretrainSpec, data: Path, out: Path) -> None:
-    """Train the model on the datasets below `data` and write the folder `out/model`."""
+def pretrain_model(
+    spec: PretrainSpec, data: Path, out: Path, checkpoints: Path | None = None
+) -> None:
+    """Train the model on the datasets below `data` and write the folder `out/model`.
+
+    Its state is kept in the folder `checkpoints` until it is done.
+    """
     inputs = {name: corpus_file(data / name) for name in spec.datasets}
     record = StageRecord("pretrain", spec, inputs, ("kd.models.stage",))
+    if record.is_done(out / "model"):
+        return
+    kept = None if checkpoints is None else CheckpointFolder(checkpoints, record.fingerprint)
     rows: dict[str, list[Row]] = {name: read_rows(path) for name, path in inputs.items()}
     with progress(f"pretraining {spec.name}", spec.model.pretraining.steps) as advance:
         pretrain(
@@ -20,9 +29,12 @@ def pretrain_model(spec: PretrainSpec, data: Path, out: Path) -> None:
             spec.name,
             rows,
             out / "model",
-            lambda step, loss: advance(step, f"loss {loss:.3f}"),
+            progress=lambda step, loss: advance(step, f"loss {loss:.3f}"),
+            checkpoints=kept,
         )
     record.write(out / "model")
+    if kept is not None:
+        kept.remove()
 
 
 def corpus_file(dataset: Path) -> Path:

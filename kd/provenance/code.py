@@ -15,7 +15,7 @@ PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 # What these decide is recorded elsewhere (the specification itself) or never reaches an
 # output (messages, progress, manifests), so editing them must not re-run a training.
-NOT_HASHED = ("kd.experiment", "kd.errors", "kd.progress", "kd.provenance")
+NOT_HASHED = ("kd.experiment", "kd.errors", "kd.interruption", "kd.progress", "kd.provenance")
 
 
 def module_file(module: str) -> Path | None:

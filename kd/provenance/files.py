@@ -1,5 +1,10 @@
-"""Outputs that appear whole or not at all: written beside their place, then renamed."""
+"""Outputs that appear whole or not at all: written beside their place, then renamed.
 
+A path has one writer at a time (`kd.provenance.locks`), so whatever lies beside it half
+written was left by one that was killed.
+"""
+
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,15 +13,25 @@ from pathlib import Path
 
 
 def _staging(path: Path) -> Path:
-    # Beside the target, so that the rename stays on one file system; the process id
-    # keeps two writers apart.
+    # Beside the target, so that the rename stays on one file system.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = glob.escape(f".{path.name}.")
+    for suffix in ("partial", "old"):
+        for stale in path.parent.glob(f"{name}*.{suffix}"):
+            _remove(stale)
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` if the block succeeds, and vanishes if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     staging = _staging(path)
     try:
         yield staging
@@ -30,9 +45,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that replaces the folder `path` if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     staging = _staging(path)
-    shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
         yield staging

@@ -134,6 +134,23 @@ class StageRecord:
         """Hash of all that determines the outputs: specification, code, inputs, environment."""
         return digest(self._hashed | {"numerics": environment.numerics()})
 
+    def is_done(self, *outputs: Path) -> bool:
+        """Whether `outputs` lie there, made from the same, and are what their manifest says.
+
+        So it is after another process made them, which was started before and lived on.
+        """
+        try:
+            hashed = dict(read_manifest(self._place(outputs[0]))["hashed"])
+        except ArtifactError:
+            return False
+        listed = hashed.pop("outputs")
+        if digest(hashed) != self.fingerprint:
+            return False
+        return all(path.exists() and listed.get(path.name) == path_digest(path) for path in outputs)
+
+    def _place(self, output: Path) -> Path:
+        return output.parent / f"{self._name}.manifest.json"
+
     def write(self, *outputs: Path, notes: Mapping[str, Any] | None = None) -> None:
         """List `outputs` (all in one folder) and write the manifest beside them.
 
@@ -159,4 +176,4 @@ class StageRecord:
         }
         canonical_json(manifest)  # refuses NaN before anything reaches the disk
         text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        write_text(outputs[0].parent / f"{self._name}.manifest.json", text)
+        write_text(self._place(outputs[0]), text)

@@ -21,6 +21,7 @@ from kd.models.loading import load_model
 from kd.progress import progress
 from kd.provenance.files import atomic_file
 from kd.provenance.manifest import StageRecord
+from kd.resume.journal import Journal
 
 SCHEMA = pa.schema(
     [
@@ -60,13 +61,21 @@ def read_answers(path: Path) -> list[Answer]:
         ) from None
 
 
-def write_answers(spec: AnswerSpec, model_path: Path, data: Path, out: Path) -> None:
-    """Stage `answer`: answer the train and validation rows of `data` into the file `out`."""
+def write_answers(
+    spec: AnswerSpec, model_path: Path, data: Path, out: Path, checkpoints: Path | None = None
+) -> None:
+    """Stage `answer`: answer the train and validation rows of `data` into the file `out`.
+
+    Finished batches are kept in the folder `checkpoints` until all are.
+    """
     inputs = {"model": model_path} | {
         split: data / f"{split}.parquet" for split in ("train", "validation")
     }
     record = StageRecord("answer", spec, inputs, ("kd.teacher.answers",), external=("model",))
     model, tokenizer = load_model(model_path)
+    if record.is_done(out):
+        return
+    journal = None if checkpoints is None else Journal(checkpoints, record.fingerprint)
     train = read_rows(inputs["train"])
     shots = choose_shots(train, spec.shots, spec.seed)
     shown = {row.id for row in shots}
@@ -81,7 +90,12 @@ def write_answers(spec: AnswerSpec, model_path: Path, data: Path, out: Path) -> 
     _require_some(kept, spec, min(lengths), limit)
     with progress(f"answers on {spec.dataset}", len(kept)) as advance:
         generated = generate(
-            model, tokenizer, [prompts[index] for index in kept], spec.generation, advance
+            model,
+            tokenizer,
+            [prompts[index] for index in kept],
+            spec.generation,
+            advance,
+            journal=journal,
         )
     answers = [
         Answer(rows[index][1].id, rows[index][0], prompts[index], got.text, got.finish_reason)
@@ -89,6 +103,8 @@ def write_answers(spec: AnswerSpec, model_path: Path, data: Path, out: Path) -> 
     ]
     _write(answers, out)
     record.write(out, notes=_notes(answers, len(rows) - len(kept), shots))
+    if journal is not None:
+        journal.remove()
 
 
 def _require_some(kept: Sequence[int], spec: AnswerSpec, shortest: int, limit: int) -> None:

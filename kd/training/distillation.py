@@ -20,9 +20,9 @@ from kd.progress import progress
 from kd.provenance.canonical import canonical_json
 from kd.provenance.files import atomic_directory, write_text
 from kd.provenance.manifest import StageRecord
+from kd.resume.checkpoints import CheckpointFolder
 from kd.teacher.answers import Answer, read_answers
 from kd.training.batches import Batch, Collator, total_steps
-from kd.training.checkpoints import CheckpointFolder
 from kd.training.code import distillation_modules
 from kd.training.examples import Example, ExampleSet, build_examples, subset
 from kd.training.live import LiveTeacher
@@ -58,6 +58,9 @@ def distill(
     record = StageRecord("distill", spec, inputs, code, external=("student", "teacher"))
     loop, tokenizer, counts = _build(spec, inputs)
     folder = CheckpointFolder(checkpoints, record.fingerprint)
+    if record.is_done(out / "model", out / "train.jsonl"):
+        folder.remove()
+        return
     what = f"{spec.method.loss} on {spec.dataset}, seed {spec.seed}"
     with progress(what, loop.total_steps) as advance:
         loop.run(folder, advance)

@@ -12,13 +12,17 @@ from transformers import PreTrainedModel
 
 from kd.errors import TrainingError
 from kd.experiment.schema import Training
-from kd.training.batches import Batch, batch_indices, in_order, total_steps
-from kd.training.checkpoints import (
+from kd.interruption import postponed
+from kd.resume.checkpoints import (
     Checkpoint,
     CheckpointFolder,
     optimizer_tensors,
     restore_optimizer,
+    unshared,
 )
+from kd.resume.random_states import random_tensors, random_values, restore_random
+from kd.resume.schedule import CheckpointSchedule
+from kd.training.batches import Batch, batch_indices, in_order, total_steps
 from kd.training.examples import Example
 from kd.training.objective import Objective, Terms
 from kd.training.optimisation import build_optimizer, build_scheduler
@@ -74,21 +78,23 @@ class Loop:
 
         Raises:
             TrainingError: the loss or the gradient is not finite.
+            Interrupted: a signal asked the process to stop; its last step is kept.
         """
-        found = checkpoints.newest()
+        schedule = CheckpointSchedule(checkpoints, self._training.checkpoint_steps)
+        found = schedule.newest()
         if found is not None:
             self._restore(found)
-        while self.step < self.total_steps:
-            started, used = time.perf_counter(), time.process_time()
-            terms = self._train_step()
-            self.seconds += time.perf_counter() - started
-            self.cpu_seconds += time.process_time() - used
-            self.timed_steps += 1
-            if self.step % self._validate_every == 0 or self.step == self.total_steps:
-                self._validate()
-            if self.step % self._training.checkpoint_steps == 0:
-                checkpoints.save(self._checkpoint())
-            advance(self.step, f"loss {terms['loss']:.3f}")
+        with postponed():
+            while self.step < self.total_steps:
+                started, used = time.perf_counter(), time.process_time()
+                terms = self._train_step()
+                self.seconds += time.perf_counter() - started
+                self.cpu_seconds += time.process_time() - used
+                self.timed_steps += 1
+                if self.step % self._validate_every == 0 or self.step == self.total_steps:
+                    self._validate()
+                schedule.after(self.step, self._checkpoint)
+                advance(self.step, f"loss {terms['loss']:.3f}")
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [*self.model.parameters(), *self._objective.parameters()]
@@ -167,11 +173,11 @@ class Loop:
         return Checkpoint(
             step=self.step,
             tensors={
-                "model": _unshared(self.model.state_dict()),
-                "best": _unshared(self._best_weights),
-                "objective": _unshared(self._objective.state_dict()),
+                "model": unshared(self.model.state_dict()),
+                "best": unshared(self._best_weights),
+                "objective": unshared(self._objective.state_dict()),
                 "optimizer": optimizer_tensors(self._optimizer),
-                "random": {"torch": torch.get_rng_state()},
+                "random": random_tensors(),
             },
             values={
                 "scheduler": self._scheduler.state_dict(),
@@ -179,6 +185,7 @@ class Loop:
                 "history": self.history,
                 "best": self.best,
                 "policy": self._policy.state(),
+                "random": random_values(),
             },
         )
 
@@ -190,11 +197,6 @@ class Loop:
         self._policy.restore(values["policy"])
         restore_optimizer(self._optimizer, tensors["optimizer"], values["groups"])
         self._scheduler.load_state_dict(values["scheduler"])
-        torch.set_rng_state(tensors["random"]["torch"])
+        restore_random(tensors["random"], values["random"])
         self.step = checkpoint.step
         self.history, self.best = values["history"], values["best"]
-
-
-def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # safetensors refuses tensors that share memory, as tied embeddings do.
-    return {name: tensor.detach().clone() for name, tensor in weights.items()}

@@ -177,6 +177,6 @@ def forge_column(column: str, value: str) -> Tamper:
 
 
 def leave_checkpoint(world: World) -> None:
-    folder = world.root / "checkpoints/tiny" / RUN.removeprefix("runs/") / "abc/step-00000200"
+    folder = world.root / "checkpoints/tiny" / RUN / "abc/step-00000200"
     folder.mkdir(parents=True)
     (folder / "state.json").write_text("{}", encoding="utf-8")

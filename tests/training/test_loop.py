@@ -5,8 +5,8 @@ import torch
 
 from kd.errors import TrainingError
 from kd.experiment.methods import Method
+from kd.resume.checkpoints import CheckpointFolder
 from kd.training.batches import in_order
-from kd.training.checkpoints import CheckpointFolder
 from kd.training.loop import Material
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kd.experiment.methods import AdaptiveText, BothTexts, Method, MixedText
+from kd.resume.checkpoints import CheckpointFolder
 from kd.training.batches import IGNORED
-from kd.training.checkpoints import CheckpointFolder
 from kd.training.examples import Example
 from kd.training.live import LiveTeacher
 from kd.training.responses import Adaptive, Mixed

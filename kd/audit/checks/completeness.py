@@ -182,10 +182,10 @@ def _unfinished(voice: Voice) -> Iterator[Finding]:
     """Runs of which only a checkpoint is left: they failed, or were stopped."""
     scope = voice.scope
     root = scope.results.resolve().parent.parent / "checkpoints" / scope.results.name
-    left = sorted({file.parents[1] for file in root.rglob("step-*/state.json")})
+    left = sorted({file.parents[1] for file in root.glob("runs/**/step-*/state.json")})
     wanted = _wanted_runs(scope)
     names = [folder.parent.relative_to(root).as_posix() for folder in left]
-    relevant = [name for name in names if wanted is None or f"runs/{name}" in wanted]
+    relevant = [name for name in names if wanted is None or name in wanted]
     if relevant:
         yield voice.say(
             "warn",

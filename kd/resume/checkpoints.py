@@ -24,6 +24,7 @@ from kd.provenance.canonical import file_digest
 from kd.provenance.files import atomic_directory
 
 STATE = "state.json"
+KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,19 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """The checkpoints of one run; only the newest is kept."""
+    """The checkpoints of one run; the newest is kept, and the one before it in its stead."""
 
     def __init__(self, root: Path, fingerprint: str) -> None:
-        """Use `root/<fingerprint>`; nothing is created before the first save."""
+        """Use `root/<fingerprint>`; nothing is created before the first save.
+
+        One process at a time: what a killed one left half written is removed at the next save.
+        """
         self.path = root / fingerprint[:16]
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write `checkpoint`, then remove older ones."""
+        for stale in self.path.glob(".*"):  # a save that was killed
+            shutil.rmtree(stale, ignore_errors=True)
         with atomic_directory(self.path / f"step-{checkpoint.step:08d}") as staging:
             for group, tensors in checkpoint.tensors.items():
                 contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -55,7 +61,7 @@ class CheckpointFolder:
                 "files": {file.name: file_digest(file) for file in files},
             }
             (staging / STATE).write_text(json.dumps(state, sort_keys=True), encoding="utf-8")
-        for older in self._all()[1:]:
+        for older in self._all()[KEPT:]:
             shutil.rmtree(older)
 
     def newest(self) -> Checkpoint | None:
@@ -63,7 +69,7 @@ class CheckpointFolder:
         for folder in self._all():
             try:
                 return _read(folder)
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 print(f"warning: skipping damaged checkpoint {folder}: {error}", file=sys.stderr)
         return None
 
@@ -84,6 +90,15 @@ def _read(folder: Path) -> Checkpoint:
             raise ValueError(f"{name} does not match its digest")
     tensors = {Path(name).stem: load_file(folder / name) for name in state["files"]}
     return Checkpoint(state["step"], tensors, state["values"])
+
+
+def unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of `weights` in main memory.
+
+    safetensors refuses tensors that share memory, as tied embeddings do, and a GPU may have no
+    room for copies.
+    """
+    return {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

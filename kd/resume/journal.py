@@ -1,0 +1,58 @@
+"""Finished pieces of a long stage, one a line, so that a killed process loses one at most."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from kd.provenance.canonical import canonical_json
+
+
+class Journal:
+    """An append-only file of JSON values below `root/<fingerprint>`.
+
+    Each line begins with the digest of the rest. What follows the first line that does not
+    match is cut off: a process was killed while writing it.
+    """
+
+    def __init__(self, root: Path, fingerprint: str) -> None:
+        """Read what is there; nothing is created before the first `append`."""
+        self.path = root / fingerprint[:16] / "journal.jsonl"
+        self.entries: list[Any] = []
+        if self.path.is_file():
+            self._read()
+
+    def append(self, value: Any) -> None:
+        """Add `value`; it is on disk when this returns."""
+        text = canonical_json(value)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.write(f"{_digest(text)} {text}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.entries.append(value)
+
+    def remove(self) -> None:
+        """Delete the file: its stage is done."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+        with suppress(OSError):  # not empty: something else lies there
+            os.removedirs(self.path.parents[1])
+
+    def _read(self) -> None:
+        whole = 0
+        for line in self.path.read_bytes().splitlines(keepends=True):
+            digest, _, text = line.decode(errors="replace").partition(" ")
+            if not text.endswith("\n") or _digest(text[:-1]) != digest:
+                print(f"warning: {self.path}: a torn line is dropped", file=sys.stderr)
+                break
+            self.entries.append(json.loads(text))
+            whole += len(line)
+        os.truncate(self.path, whole)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
