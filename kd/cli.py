@@ -5,7 +5,7 @@
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -13,6 +13,7 @@ import kd
 from kd import interruption
 from kd.commands import audit, claims, export, history, lookup, planning, report, stages
 from kd.errors import KdError
+from kd.provenance.storage import storage_trouble
 from kd.worker.client import delegate
 
 USAGE_ERROR = 2
@@ -91,9 +92,18 @@ def main() -> None:
         print(f"kd: interrupted: {stopped}", file=sys.stderr)
         sys.exit(interruption.EXIT_STATUS)
     except KdError as error:
-        for line in str(error).splitlines():
-            print(f"kd: error: {line}", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+        _refuse(str(error))
+    except Exception as error:
+        trouble = storage_trouble(error)
+        if trouble is None:
+            raise
+        _refuse(trouble)
+
+
+def _refuse(reason: str) -> NoReturn:
+    for line in reason.splitlines():
+        print(f"kd: error: {line}", file=sys.stderr)
+    sys.exit(USAGE_ERROR)
 
 
 if __name__ == "__main__":

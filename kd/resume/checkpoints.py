@@ -60,7 +60,8 @@ class CheckpointFolder:
                 "values": checkpoint.values,
                 "files": {file.name: file_digest(file) for file in files},
             }
-            (staging / STATE).write_text(json.dumps(state, sort_keys=True), encoding="utf-8")
+            # Keys keep their order: what is written from these values must not change.
+            (staging / STATE).write_text(json.dumps(state), encoding="utf-8")
         for older in self._all()[KEPT:]:
             shutil.rmtree(older)
 
