@@ -1,6 +1,6 @@
 """A kill campaign: random SIGKILLs of a running workflow, and what is left of them at the end.
 
-Workers (any process below Snakemake) and Snakemake itself are killed at random moments of a
+Jobs (any process below Snakemake: shells, `kd` commands, their worker and its forks) and Snakemake itself are killed at random moments of a
 small experiment, which is then completed. Each run must end in the bytes of an undisturbed
 one, with nothing left over, at no more help than `snakemake --unlock`, and no kill may cost
 more work than the checkpoint interval.
@@ -21,7 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -91,7 +93,8 @@ class Workflow:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "KD_CHECKPOINT_SECONDS": str(INTERVAL),
         }
-        self.began: dict[int, float] = {}  # when a worker's work began, by process id
+        self.environment.pop("KD_WORKER", None)
+        self.began: dict[int, float] = {}  # when a command's work began, by process id
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = ["snakemake", "--workflow-profile", "profiles/default", "--cores", "2"]
@@ -115,29 +118,32 @@ class Workflow:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 return False
-            for worker in descendants(process.pid):
-                self._note_beginning(worker)
+            for command in self.commands():
+                self._note_beginning(command)
             time.sleep(TICK)
         return process.poll() is None
 
-    def _note_beginning(self, worker: psutil.Process) -> None:
+    def _note_beginning(self, command: psutil.Process) -> None:
         """A stage says how many steps there are when it has loaded all that it needs."""
-        if worker.pid not in self.began and stage_of(worker):
-            log = Path(f"/proc/{worker.pid}/fd/2")
-            try:
-                begun = "steps to do" in log.read_text(encoding="utf-8", errors="replace")
-            except OSError:
-                return
-            if begun:
-                self.began[worker.pid] = time.time()
+        if command.pid not in self.began:
+            with suppress(OSError):
+                log = Path(f"/proc/{command.pid}/fd/2")
+                if "steps to do" in log.read_text(encoding="utf-8", errors="replace"):
+                    self.began[command.pid] = time.time()
 
-    def orphans(self) -> list[psutil.Process]:
-        """Processes that live on in this checkout."""
+    def below(self, snakemake: int) -> list[psutil.Process]:
+        """Shells, `kd` commands, the worker that imports for them, and its forks."""
         found = []
-        for process in psutil.process_iter(["cwd"]):
-            if process.info["cwd"] == str(self.folder) and process.status() != "zombie":
+        for process in psutil.process_iter(["cwd", "cmdline", "status"]):
+            here = process.info["cwd"] == str(self.folder)
+            serves = (process.info["cmdline"] or [])[-2:] == ["kd.worker.server", str(snakemake)]
+            if (here or serves) and process.pid != snakemake and process.info["status"] != "zombie":
                 found.append(process)
         return found
+
+    def commands(self) -> list[psutil.Process]:
+        """The running `kd` commands."""
+        return [process for process in self.below(0) if stage_of(process)]
 
     def content(self) -> dict[str, bytes]:
         """What has to be the same: all results, of manifests the hashed part."""
@@ -173,55 +179,62 @@ class Workflow:
         return [path.relative_to(self.folder).as_posix() for path in files]
 
 
-def descendants(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
 def stage_of(process: psutil.Process) -> str:
     """The `kd` command that a process runs, or nothing."""
-    try:
+    with suppress(psutil.Error):
         words = process.cmdline()
-    except psutil.Error:
-        return ""
-    places = [place for place, word in enumerate(words[:3]) if Path(word).name == "kd"]
-    return words[places[0] + 1] if places and len(words) > places[0] + 1 else ""
+        for place, word in enumerate(words[:3]):
+            if Path(word).name == "kd" and len(words) > place + 1:
+                return words[place + 1]
+    return ""
 
 
-def measure(kill: Kill, victim: psutil.Process, workflow: Workflow) -> None:
-    """Note what the death of `victim` costs, just before it."""
-    words, now = victim.cmdline(), time.time()
-    began = workflow.began.get(victim.pid)
-    kill.checkpointed = "--checkpoints" in words
-    if not kill.checkpointed:
-        kill.lost_s = round(now - victim.create_time(), 2)
-    elif began is None:
-        kill.lost_s = 0.0  # it was still loading
-    else:
-        folder = workflow.folder / words[words.index("--checkpoints") + 1]
-        kept = [*folder.glob("*/step-*"), *folder.glob("*/journal.jsonl")]
-        kill.lost_s = round(now - max([began, *(path.stat().st_mtime for path in kept)]), 2)
+def log_of(process: psutil.Process) -> str:
+    """Where a process's errors go: a fork's are those of the command that it stands for."""
+    with suppress(OSError):
+        return str(Path(f"/proc/{process.pid}/fd/2").readlink())
+    return ""
+
+
+def measure(kill: Kill, ended: list[psutil.Process], workflow: Workflow) -> None:
+    """Note what the end of the `kd` commands `ended` costs, just before it."""
+    now = time.time()
+    for command in ended:
+        words, began = command.cmdline(), workflow.began.get(command.pid)
+        if "--checkpoints" in words:
+            folder = workflow.folder / words[words.index("--checkpoints") + 1]
+            kept = [*folder.glob("*/step-*"), *folder.glob("*/journal.jsonl")]
+            # Without a beginning it was still loading.
+            since = max([began, *(path.stat().st_mtime for path in kept)]) if began else now
+            kill.lost_s = max(kill.lost_s or 0.0, round(now - since, 2))
+            kill.checkpointed = True
+        elif not kill.checkpointed:
+            kill.lost_s = max(kill.lost_s or 0.0, round(now - command.create_time(), 2))
+    kill.stage = " ".join(stage_of(command) for command in ended)
 
 
 def strike(
     process: subprocess.Popen[bytes], workflow: Workflow, kill: Kill, rng: random.Random
 ) -> None:
     """Kill Snakemake or a process below it."""
-    below = descendants(process.pid)
-    if not below or rng.random() < 0.4:
+    below = workflow.below(process.pid)
+    if not below or rng.random() < 0.35:
         kill.victim, kill.orphans = "snakemake", len(below)
         process.kill()
         return
-    victim = rng.choice(below)
+    victim, commands = rng.choice(below), workflow.commands()
     try:
-        kill.stage = stage_of(victim)
-        kill.victim = "worker" if kill.stage else victim.name()
-        if kill.stage:
-            measure(kill, victim, workflow)
+        if "kd.worker.server" not in victim.cmdline():
+            kill.victim = "command" if stage_of(victim) else victim.name()
+            ended = [command for command in commands if command.pid == victim.pid]
+        elif victim.cwd() == "/":
+            kill.victim, ended = "worker", commands
+        else:
+            kill.victim = "fork"
+            ended = [command for command in commands if log_of(command) == log_of(victim)]
+        measure(kill, ended, workflow)
         victim.kill()
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, OSError):
         kill.victim = "just ended"
 
 
@@ -250,7 +263,7 @@ def disturbed(workflow: Workflow, number: int, delays: Iterator[float], kills: i
     else:
         raise SystemExit(f"run {number} does not come to its end:\n{workflow.said()}")
     outcome.seconds = round(time.monotonic() - started, 1)
-    while workflow.orphans():
+    while workflow.below(0):
         time.sleep(TICK)
     return outcome
 
@@ -304,7 +317,7 @@ def report(outcomes: list[Outcome], out: Path) -> None:
         "runs": len(outcomes),
         "kills": len(kills),
         "of Snakemake": sum(kill.victim == "snakemake" for kill in kills),
-        "of workers": sum(kill.victim == "worker" for kill in kills),
+        "of others": dict(Counter(kill.victim for kill in kills if kill.victim != "snakemake")),
         "starts": sum(outcome.starts for outcome in outcomes),
         "unlocks": sum(outcome.unlocks for outcome in outcomes),
         "most work lost, s": max(lost, default=0.0),
