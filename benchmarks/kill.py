@@ -1,9 +1,9 @@
 """A kill campaign: random SIGKILLs of a running workflow, and what is left of them at the end.
 
-Jobs (any process below Snakemake: shells, `kd` commands, their worker and its forks) and Snakemake itself are killed at random moments of a
-small experiment, which is then completed. Each run must end in the bytes of an undisturbed
-one, with nothing left over, at no more help than `snakemake --unlock`, and no kill may cost
-more work than the checkpoint interval.
+Snakemake and any process below it (shells, `kd` commands, their worker, its forks) are killed
+at random moments of a small experiment, which is then completed. Each run must end in the bytes
+of an undisturbed one, with nothing left over, at no more help than `snakemake --unlock`, and no
+kill may cost more work than the checkpoint interval.
 
     python benchmarks/kill.py --kills 50 --out kill.csv
 """
@@ -246,6 +246,9 @@ def disturbed(workflow: Workflow, number: int, delays: Iterator[float], kills: i
     for _ in range(20 * kills):
         process = workflow.start()
         outcome.starts += 1
+        # Most kills shall hit jobs, not the planning.
+        while rng.random() > 0.1 and process.poll() is None and not workflow.below(process.pid):
+            time.sleep(TICK)
         while len(outcome.kills) < kills and workflow.watch(process, next(delays)):
             at = round(time.monotonic() - started, 1)
             kill = Kill(number, len(outcome.kills) + 1, at, "")
@@ -279,6 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="in all")
     parser.add_argument("--per-run", type=int, default=8)
+    parser.add_argument("--longest", type=float, default=30, help="seconds between two kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("kill.csv"))
     parser.add_argument("--keep", type=Path, help="folder for the checkouts, kept afterwards")
@@ -296,7 +300,7 @@ def main() -> None:
     while sum(len(outcome.kills) for outcome in outcomes) < options.kills:
         number = len(outcomes) + 1
         workflow = Workflow(base / f"run{number}")
-        delays = iter(lambda: rng.uniform(0.5, 1.6 * undisturbed / options.per_run), None)
+        delays = iter(lambda: rng.uniform(0.3, options.longest), None)
         outcome = disturbed(workflow, number, delays, options.per_run)
         compare(outcome, workflow, expected)
         outcomes.append(outcome)
