@@ -69,7 +69,9 @@ class Kill:
 class Outcome:
     """How a run ended after its kills."""
 
-    kills: list[Kill]
+    number: int
+    kills: list[Kill] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
     unlocks: int = 0
     starts: int = 0
     seconds: float = 0.0
@@ -238,24 +240,36 @@ def strike(
         kill.victim = "just ended"
 
 
+def _strike_again_and_again(
+    process: subprocess.Popen[bytes],
+    workflow: Workflow,
+    outcome: Outcome,
+    kills: int,
+    delays: Iterator[float],
+) -> None:
+    """Up to `kills` kills while this Snakemake runs."""
+    rng = random.Random(f"{outcome.number}/{outcome.starts}")
+    while_planning = rng.random() < 0.15  # most kills shall hit jobs
+    while not while_planning and process.poll() is None and not workflow.below(process.pid):
+        time.sleep(TICK)
+    for _ in range(kills):
+        if not workflow.watch(process, next(delays)):
+            return
+        at = round(time.monotonic() - outcome.started, 1)
+        kill = Kill(outcome.number, len(outcome.kills) + 1, at, "")
+        strike(process, workflow, kill, rng)
+        if kill.victim != "just ended":
+            outcome.kills.append(kill)
+            print(json.dumps(asdict(kill)), flush=True)
+
+
 def disturbed(workflow: Workflow, number: int, delays: Iterator[float], kills: int) -> Outcome:
     """Run to the end, with `kills` kills on the way (fewer if it is done before)."""
-    rng = random.Random(f"{number}")
-    outcome = Outcome([])
-    started = time.monotonic()
+    outcome = Outcome(number)
     for _ in range(20 * kills):
         process = workflow.start()
         outcome.starts += 1
-        # Most kills shall hit jobs, not the planning.
-        while rng.random() > 0.1 and process.poll() is None and not workflow.below(process.pid):
-            time.sleep(TICK)
-        while len(outcome.kills) < kills and workflow.watch(process, next(delays)):
-            at = round(time.monotonic() - started, 1)
-            kill = Kill(number, len(outcome.kills) + 1, at, "")
-            strike(process, workflow, kill, rng)
-            if kill.victim != "just ended":
-                outcome.kills.append(kill)
-                print(json.dumps(asdict(kill)), flush=True)
+        _strike_again_and_again(process, workflow, outcome, kills - len(outcome.kills), delays)
         if process.wait() == 0:
             break
         if "--unlock" in workflow.said():
@@ -265,7 +279,7 @@ def disturbed(workflow: Workflow, number: int, delays: Iterator[float], kills: i
                 raise SystemExit(f"--unlock failed:\n{workflow.said()}")
     else:
         raise SystemExit(f"run {number} does not come to its end:\n{workflow.said()}")
-    outcome.seconds = round(time.monotonic() - started, 1)
+    outcome.seconds = round(time.monotonic() - outcome.started, 1)
     while workflow.below(0):
         time.sleep(TICK)
     return outcome
@@ -304,7 +318,10 @@ def main() -> None:
         outcome = disturbed(workflow, number, delays, options.per_run)
         compare(outcome, workflow, expected)
         outcomes.append(outcome)
-        print(json.dumps({k: v for k, v in asdict(outcome).items() if k != "kills"}), flush=True)
+        print(
+            json.dumps({k: v for k, v in asdict(outcome).items() if k not in ("kills", "started")}),
+            flush=True,
+        )
         if not options.keep and not outcome.different:
             shutil.rmtree(workflow.folder)
     report(outcomes, options.out)
