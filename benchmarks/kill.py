@@ -70,6 +70,7 @@ class Outcome:
     """How a run ended after its kills."""
 
     number: int
+    seed: int = 0
     kills: list[Kill] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     unlocks: int = 0
@@ -152,8 +153,8 @@ class Workflow:
         results = self.folder / "results"
         found = {}
         for path in sorted(path for path in results.rglob("*") if path.is_file()):
-            if VARYING.search(path.name):
-                continue
+            if VARYING.search(path.name) or "mlruns" in path.parts:
+                continue  # folders of random names; what is tracked is compared below
             text = path.read_bytes()
             if path.name.endswith("manifest.json"):
                 manifest = json.loads(text)
@@ -248,7 +249,7 @@ def _strike_again_and_again(
     delays: Iterator[float],
 ) -> None:
     """Up to `kills` kills while this Snakemake runs."""
-    rng = random.Random(f"{outcome.number}/{outcome.starts}")
+    rng = random.Random(f"{outcome.seed}/{outcome.number}/{outcome.starts}")
     while_planning = rng.random() < 0.15  # most kills shall hit jobs
     while not while_planning and process.poll() is None and not workflow.below(process.pid):
         time.sleep(TICK)
@@ -263,9 +264,8 @@ def _strike_again_and_again(
             print(json.dumps(asdict(kill)), flush=True)
 
 
-def disturbed(workflow: Workflow, number: int, delays: Iterator[float], kills: int) -> Outcome:
+def disturb(workflow: Workflow, outcome: Outcome, delays: Iterator[float], kills: int) -> None:
     """Run to the end, with `kills` kills on the way (fewer if it is done before)."""
-    outcome = Outcome(number)
     for _ in range(20 * kills):
         process = workflow.start()
         outcome.starts += 1
@@ -278,11 +278,10 @@ def disturbed(workflow: Workflow, number: int, delays: Iterator[float], kills: i
             if unlock.wait() != 0:
                 raise SystemExit(f"--unlock failed:\n{workflow.said()}")
     else:
-        raise SystemExit(f"run {number} does not come to its end:\n{workflow.said()}")
+        raise SystemExit(f"run {outcome.number} does not come to its end:\n{workflow.said()}")
     outcome.seconds = round(time.monotonic() - outcome.started, 1)
     while workflow.below(0):
         time.sleep(TICK)
-    return outcome
 
 
 def compare(outcome: Outcome, workflow: Workflow, expected: dict[str, bytes]) -> None:
@@ -315,7 +314,8 @@ def main() -> None:
         number = len(outcomes) + 1
         workflow = Workflow(base / f"run{number}")
         delays = iter(lambda: rng.uniform(0.3, options.longest), None)
-        outcome = disturbed(workflow, number, delays, options.per_run)
+        outcome = Outcome(number, options.seed)
+        disturb(workflow, outcome, delays, options.per_run)
         compare(outcome, workflow, expected)
         outcomes.append(outcome)
         print(

@@ -8,7 +8,7 @@ marked with its successor, and restorable.
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-METRICS_PER_CALL = 1000
+METRICS_PER_CALL = 800  # with parameters and tags at most 1000
 PARAMS_PER_CALL = 100
 DIGEST_LENGTH = 12  # as much as the runs table shows
 SAMPLE_ROWS = 20
@@ -166,13 +166,15 @@ class _Projection:
 
     def _add(self, run_id: str, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:
-            self._log(run_id, evaluation.metrics(), evaluation.params(), evaluation.ended)
             folder = f"eval/{evaluation.dataset}"
             for name in ("predict.manifest.json", "score.manifest.json", "scores.json"):
                 self._client.log_artifact(run_id, str(evaluation.folder / name), folder)
             sample = _sample(evaluation.folder / "predictions.parquet")
             self._client.log_text(run_id, sample, f"{folder}/predictions_sample.csv")
-            self._client.set_tag(run_id, _tag(evaluation), evaluation.identity)
+            # Its tag comes last: without it, an evaluation is logged anew next time.
+            tags = {_tag(evaluation): evaluation.identity}
+            metrics, params = evaluation.metrics(), evaluation.params()
+            self._log(run_id, metrics, params, evaluation.ended, tags)
 
     def _log_dataset(self, run_id: str, subject: Subject) -> None:
         """The rows, by their hash, as MLflow's input dataset."""
@@ -184,17 +186,25 @@ class _Projection:
         self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
 
     def _log(
-        self, run_id: str, metrics: Sequence[Metric], params: dict[str, str], time: int
+        self,
+        run_id: str,
+        metrics: Sequence[Metric],
+        params: dict[str, str],
+        time: int,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
+        """Metrics and parameters, then tags, in as few calls as there may be."""
         from mlflow.entities import Metric as Point
-        from mlflow.entities import Param
+        from mlflow.entities import Param, RunTag
 
         points = [Point(metric.name, metric.value, time, metric.step) for metric in metrics]
-        for at in range(0, len(points), METRICS_PER_CALL):
-            self._client.log_batch(run_id, metrics=points[at : at + METRICS_PER_CALL])
         entries = [Param(key, value) for key, value in sorted(params.items())]
-        for at in range(0, len(entries), PARAMS_PER_CALL):
-            self._client.log_batch(run_id, params=entries[at : at + PARAMS_PER_CALL])
+        marks = [RunTag(key, value) for key, value in (tags or {}).items()]
+        while len(points) > METRICS_PER_CALL or len(entries) > PARAMS_PER_CALL:
+            first = points[:METRICS_PER_CALL], entries[:PARAMS_PER_CALL]
+            self._client.log_batch(run_id, metrics=first[0], params=first[1])
+            points, entries = points[METRICS_PER_CALL:], entries[PARAMS_PER_CALL:]
+        self._client.log_batch(run_id, metrics=points, params=entries, tags=marks)
 
 
 def _tag(evaluation: Evaluation) -> str:
