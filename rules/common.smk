@@ -70,7 +70,9 @@ def repeat_refusals(logs):
         for line in Path(log).read_text(encoding="utf-8").splitlines()
     ]
     refusals = dict.fromkeys(
-        line.strip() for line in lines if line.startswith("kd: error: ")
+        line.strip()
+        for line in lines
+        if line.startswith(("kd: error: ", "kd: interrupted: "))
     )
     atexit.register(lambda: print(*refusals, sep="\n", file=sys.stderr))
 
