@@ -1,5 +1,6 @@
 """A table's json, read back: the one source of charts, report and results page."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,7 @@ class Row(_Read):
     """One line of a table."""
 
     dataset: str
+    test: str | None = None  # the dataset that is tested on, where a table names it
     teacher: str
     student: str
     fraction: int
@@ -49,7 +51,12 @@ class Row(_Read):
 
     def axis(self, name: str) -> str:
         """The line's value on an axis, as text."""
-        return str(getattr(self, name))
+        return self.tested if name == "test" else str(getattr(self, name))
+
+    @property
+    def tested(self) -> str:
+        """The dataset whose test rows were answered."""
+        return self.test or self.dataset
 
 
 class Columns(_Read):
@@ -103,6 +110,12 @@ class Table(_Read):
     def several_fractions(self) -> bool:
         """Whether the lines differ in the share of training rows."""
         return len({row.fraction for row in self.rows}) > 1
+
+    @property
+    def several_metrics(self) -> bool:
+        """Whether lines differ in nothing but their metric."""
+        places = [row.model_copy(update={"cells": {}, "metric": ""}) for row in self.rows]
+        return any(one == other for one, other in pairwise(places))
 
     @property
     def one_method_a_line(self) -> bool:

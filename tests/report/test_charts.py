@@ -56,10 +56,13 @@ def test_charts_are_written_with_their_manifest(world):
     manifest = read_manifest(world.table.with_suffix(".chart.manifest.json"))
     assert set(manifest["hashed"]["outputs"]) == {"table2.charts", "table2.svg", "table2.png"}
     read = set(manifest["hashed"]["inputs"])
-    assert read == {"tables/table2.json"} | {
-        f"{run_of(method, seed).path}/train.jsonl"
-        for method in ("teacher_text", "uld")
-        for seed in range(3)
+    runs = [run_of(method, seed).path for method in ("teacher_text", "uld") for seed in range(3)]
+    evaluations = [f"{subject}/eval/{DATASET}" for subject in (*runs, f"teachers/llama/{DATASET}")]
+    assert read == {
+        "tables/table2.json",
+        *(f"{run}/train.jsonl" for run in runs),
+        *(f"{folder}/predictions.parquet" for folder in evaluations),
+        *(f"{folder}/scores.json" for folder in evaluations),
     }
 
 
@@ -172,20 +175,39 @@ def test_of_very_many_runs_some_are_read():
 def test_expected_calibration_error_by_hand():
     answers = Answers([0.95, 0.95, 0.25, 1.0], [1.0, 0.0, 0.0, 1.0])
     confidence, right, count = answers.bins()
-    assert count.tolist() == [1, 3]  # 1.0 lies in the last bin
+    assert count.tolist() == [1, 3]
     assert confidence.tolist() == pytest.approx([0.25, 2.9 / 3])
     assert right.tolist() == pytest.approx([0.0, 2 / 3])
     assert answers.expected_error() == pytest.approx((0.25 + 0.9) / 4 * 100)
 
 
+def with_confidence(file, values):
+    answers = pq.read_table(file)
+    if "confidence" in answers.column_names:
+        answers = answers.drop_columns("confidence")
+    if values is not None:
+        answers = answers.append_column("confidence", pa.array(values, pa.float64()))
+    pq.write_table(answers, file)
+
+
 def test_reliability_is_drawn_where_predictions_have_confidences(world):
     found = read_table(world.table.with_suffix(".json"))
+    for file in world.results.rglob("predictions.parquet"):
+        with_confidence(file, None)
     assert confident_evaluations(found, world.results) == {}
-    file = world.run() / "eval" / DATASET / "predictions.parquet"
-    answers = pq.read_table(file)
-    confidence = pa.array([0.35] * (len(answers) - 1) + [None], pa.float64())
-    pq.write_table(answers.append_column("confidence", confidence), file)
+    assert draw_reliability(found, {}, world.results) is None
+    with_confidence(world.run() / "eval" / DATASET / "predictions.parquet", [0.35] * 11 + [None])
     evaluations = confident_evaluations(found, world.results)
     assert list(evaluations.values()) == [(DATASET, "uld")]
     (panel,) = draw_reliability(found, evaluations, world.results).axes
     assert list(panel.lines[1].get_xdata()) == pytest.approx([0.35])
+
+
+def test_lines_that_differ_in_their_metric_or_test_rows_say_so():
+    rows = [row({}, {"gain_uld": gain(1.0)}, metric=metric) for metric in ("f1", "exact_match")]
+    labels = draw_gains(table(rows)).axes[0].get_yticklabels()
+    assert [text.get_text() for text in labels] == ["f1", "exact match"]
+    rows = [row({}, {"gain_uld": gain(1.0)}, test=test) for test in ("squad", "qed")]
+    columns = content(rows)["columns"] | {"axes": ["dataset", "test"]}
+    labels = draw_gains(table(rows, columns=columns)).axes[0].get_yticklabels()
+    assert [text.get_text() for text in labels] == ["squad", "qed"]

@@ -118,8 +118,10 @@ def _label(table: Table, row: Row) -> str:
     """What tells the line from the others."""
     varying = [
         axis
-        for axis in ("dataset", "teacher", "student", "fraction", "method")
+        for axis in ("dataset", "test", "teacher", "student", "fraction", "method", "metric")
         if len({other.axis(axis) for other in table.rows}) > 1
+        and (axis != "test" or "test" in table.columns.axes)
+        and (axis != "metric" or table.several_metrics)
     ]
     parts = [
         f"{row.fraction} %" if axis == "fraction" else readable(row.axis(axis))

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kd.evaluation.calibration import BINS, expected_calibration_error
 from kd.evaluation.scoring import read_scores
 from kd.report.charts.panels import grid, legend, line
 from kd.report.charts.style import RULE, Look, looks
 from kd.report.content import NATIVE, TEACHER, Table
 from kd.report.names import readable
 
-BINS = 10
 COLUMN = "confidence"
-_MOST_PANELS = 12
+MOST_EVALUATIONS = 480  # that are read
 _RIGHT = "exact_match"
 
 
@@ -35,7 +35,7 @@ class Answers:
     def bins(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean confidence, accuracy and count of the bins that hold answers."""
         confidence, right = np.array(self.confidence), np.array(self.right)
-        places = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+        places = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
         count = np.bincount(places, minlength=BINS)
         there = count > 0
         sums = [np.bincount(places, values, BINS)[there] for values in (confidence, right)]
@@ -43,24 +43,24 @@ class Answers:
 
     def expected_error(self) -> float:
         """Expected calibration error, in percent."""
-        confidence, right, count = self.bins()
-        return float((np.abs(confidence - right) * count).sum() / count.sum()) * 100
+        return expected_calibration_error(self.confidence, self.right, BINS) * 100
 
 
 def confident_evaluations(table: Table, results: Path) -> dict[str, tuple[str, str]]:
     """Folders of evaluations with confidences: to the dataset, and the name of the model's line.
 
-    A prediction file tells by its schema; none of its rows is read here.
+    A prediction file tells by its schema; none of its rows is read here. Of very many
+    evaluations, some are taken, evenly.
     """
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for row in table.rows:
         for column in table.columns.scores:
             cell = row.cells.get(column)
             for path in cell.scores if cell and column != NATIVE else ():
-                folder = path.rpartition("/")[0]
-                if folder not in found and _has_confidence(results / folder):
-                    found[folder] = (row.dataset, table.name_of(row, column))
-    return found
+                found[path.rpartition("/")[0]] = (row.tested, table.name_of(row, column))
+    step = -(-len(found) // MOST_EVALUATIONS) or 1
+    taken = list(found.items())[::step]
+    return {folder: place for folder, place in taken if _has_confidence(results / folder)}
 
 
 def _has_confidence(folder: Path) -> bool:

@@ -24,9 +24,9 @@ def draw_sizes(table: Table) -> Figure | None:
     """
     if not table.several_fractions:
         return None
-    axes: tuple[str, ...] = ("dataset", "teacher", "student")
+    axes: tuple[str, ...] = ("dataset", "teacher", "student", "metric")
     if len({_place(row, axes) for row in table.rows}) > _MOST_PANELS:
-        axes = ("dataset",)
+        axes = ("dataset", "metric")
     places = list(dict.fromkeys(_place(row, axes) for row in table.rows))
     titles = [" · ".join(_titles(place, places)) for place in places]
     figure, panels = grid(titles, across=2 if len(titles) in (2, 4) else 3)
