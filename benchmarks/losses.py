@@ -2,6 +2,7 @@
 
     python benchmarks/losses.py            # all of it, in about ten minutes
     python benchmarks/losses.py --quick    # small sizes, only to see that it runs
+    python benchmarks/losses.py --losses uld forward_kl
 
 Prints a table, and writes `losses.csv` and (with matplotlib) plots of it to `--out`. The
 baselines are in `loss_baselines.py`, the workload is in `loss_workload.py`. The floor is one pass
@@ -49,7 +50,11 @@ def main() -> None:
     if options.memory_of:
         print(json.dumps(peak_memory(Implementation(*options.memory_of), size)))
         return
-    chosen = list(implementations(with_gold=not options.quick and gold_is_there()))
+    chosen = [
+        one
+        for one in implementations(with_gold=not options.quick and gold_is_there())
+        if one.how == FLOOR or one.loss in (options.losses or (one.loss,))
+    ]
     header = machine(options.threads)
     rounds = 1 if options.quick else options.rounds
     times = interleaved({str(one): partial(one.prepare, size) for one in chosen}, rounds)
@@ -83,6 +88,7 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
+    parser.add_argument("--losses", nargs="+", help="only these")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))

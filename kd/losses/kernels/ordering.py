@@ -1,9 +1,10 @@
 """Which of two lists of values is larger, rank by rank, without sorting either of them.
 
 Sorting a row of a vocabulary's width costs more than all other arithmetic of a loss. But values
-need not be sorted to be compared by rank: 16 bits of each can be (a radix sort, in two passes
-over the row), and decide on all ranks but those at which both lists agree in these bits. There
-the few values themselves are put in order.
+need not be sorted to be compared by rank. Count how many values of each list fall into each of
+many narrow classes: the counts, summed from the largest class on, are the ranks at which a class
+begins and ends, and where these ranks do not overlap with those of the other list's class, all
+of its values are decided at once. Only the values of the few other classes are put in order.
 """
 
 from dataclasses import dataclass
@@ -16,67 +17,61 @@ from kd.losses.kernels.softmax import Floats
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.intp]
 
-CLASSES = 1 << 16
+CLASSES = 1 << 14
 LAST = CLASSES - 1  # the class of all values that are out of reach
-BELOW, ABOVE, OPEN = 0, 1, 2  # where the second list is at a rank; OPEN: its class does not tell
+BELOW, ABOVE, OPEN = 0, 1, 2  # where the second list is at a value's rank; OPEN: not known yet
 
 
-class Ordered:
-    """Rows [n, V] of values, in descending order of their classes, not of their own.
+class Ranked:
+    """Rows [n, V] of values, and the ranks that each class of them has.
 
-    A class is an interval of values of 1 / 65535 of `reach`, counted from 0 downwards. Values
+    A class is an interval of values of 1 / LAST of `reach`, counted from 0 downwards. Values
     greater than 0 are in the first class, those beyond the reach in the last one.
     """
 
     def __init__(self, values: Floats, reach: float, *, descending: bool = False) -> None:
         """Take in `values` [n, V], which may be in descending order already."""
-        scaled = values * values.dtype.type(-LAST / reach)
-        np.clip(scaled, 0, LAST, out=scaled)
         self.values = values
-        with np.errstate(invalid="ignore"):  # NaN is in any class: its row's sums are NaN too
-            self.classes = scaled.astype(np.uint16)  # [n, V], in the order of the values
-        self.ranked = self.classes  # [n, V], from the largest value to the smallest
-        if not descending:
-            self.ranked = self.classes.copy()
-            self.ranked.sort(axis=-1, kind="stable")  # of 16 bits: a radix sort
+        self.descending = descending
+        self.classes = np.empty(values.shape, np.intp)
+        self._bounds = np.zeros((len(values), CLASSES + 1), np.int32)
+        scale = values.dtype.type(-LAST / reach)
+        for row, classes, bounds in zip(values, self.classes, self._bounds, strict=True):
+            scaled = row * scale
+            np.clip(scaled, 0, LAST, out=scaled)
+            with np.errstate(invalid="ignore"):  # NaN is in any class: its row's sums are NaN too
+                classes[:] = scaled.astype(np.uint16)
+            np.cumsum(np.bincount(classes, minlength=CLASSES), out=bounds[1:])
 
-    def states(self, by_rank: Bytes) -> Bytes:
-        """The state [n, V] of each value, given those of the ranks [n, V].
+    @property
+    def starts(self) -> NDArray[np.int32]:
+        """The rank at which each class begins, [n, CLASSES]."""
+        return self._bounds[:, :-1]
 
-        OPEN where values of one class have ranks of different states, or of an open one.
-        """
-        if self.ranked is self.classes:
-            return by_rank
-        rows, ranks = _runs(by_rank)
-        first = self.ranked[rows, ranks].astype(np.intp)
-        # Values of one class share a state with the class in which their run begins, and a run
-        # lasts until the next one begins.
-        place = rows * CLASSES + np.where(ranks == 0, 0, first)
-        lengths = np.diff(place, append=len(by_rank) * CLASSES)
-        table = np.repeat(by_rank[rows, ranks], lengths)
-        cut = (ranks > 0) & (self.ranked[rows, ranks - 1] == first)  # a class in two runs
-        table[place[cut]] = OPEN
+    @property
+    def ends(self) -> NDArray[np.int32]:
+        """The rank after the last one of each class, [n, CLASSES]."""
+        return self._bounds[:, 1:]
+
+    def states(self, by_class: Bytes) -> Bytes:
+        """The state [n, V] of each value, given those of the classes [n, CLASSES]."""
         found = np.empty(self.classes.shape, np.uint8)
-        for row, states in enumerate(table.reshape(len(by_rank), CLASSES)):
-            states.take(self.classes[row].astype(np.intp), out=found[row], mode="clip")
+        for table, classes, states in zip(by_class, self.classes, found, strict=True):
+            table.take(classes, out=states, mode="clip")
         return found
 
     def placed(self, states: Bytes) -> "Placed":
         """The values whose state is OPEN, with their ranks; equal ones in their own order."""
-        rows, columns = _split(np.flatnonzero(states == OPEN), states.shape[1])
-        if self.ranked is self.classes:
-            return Placed(rows, columns, ranks=columns)
-        order = np.lexsort((-self.values[rows, columns], rows))
-        columns = columns[order]  # the rows ascend as they were
-        group = rows * CLASSES + self.classes[rows, columns]
-        new = np.flatnonzero(np.diff(group, prepend=-1))
-        first = [
-            self.ranked[row].searchsorted(self.classes[row, column])
-            for row, column in zip(rows[new], columns[new], strict=True)
-        ]
-        sizes = np.diff(new, append=len(group))
-        ranks = np.arange(len(group)) + np.repeat(np.array(first, dtype=np.intp) - new, sizes)
-        return Placed(rows, columns, ranks)
+        rows, columns = np.divmod(np.flatnonzero(states == OPEN), states.shape[1])
+        values = self.values[rows, columns]
+        if self.descending:
+            return Placed(rows, columns, columns, values)
+        order = np.lexsort((-values, rows))
+        columns, values = columns[order], values[order]  # the rows ascend as they were
+        classes = self.classes[rows, columns]
+        new = np.flatnonzero(np.diff(rows * CLASSES + classes, prepend=-1))
+        within = np.arange(len(rows)) - np.repeat(new, np.diff(new, append=len(rows)))
+        return Placed(rows, columns, self.starts[rows, classes] + within, values)
 
 
 @dataclass(frozen=True)
@@ -86,50 +81,40 @@ class Placed:
     rows: Ints
     columns: Ints
     ranks: Ints
+    values: Floats
 
 
-def compare(first: Ordered, second: Ordered) -> tuple[Bytes, Bytes]:
+def compare(first: Ranked, second: Ranked) -> tuple[Bytes, Bytes]:
     """Where the second list is above the first, rank by rank: 1 there and 0 elsewhere.
 
     Of lists of different lengths the longer one is above in the ranks that the other lacks.
-    Values that are out of reach on both sides count as equal.
+    Values that are out of reach count as equal to whatever has their rank.
 
     Returns:
         The state of the rank that each value of the first has, [n, V1], and of the second, [n, V2].
     """
-    (n, width), other = first.ranked.shape, second.ranked.shape[1]
-    common = min(width, other)
-    state = np.full((n, max(width, other)), BELOW if width > other else ABOVE, dtype=np.uint8)
-    ours, theirs = first.ranked[:, :common], second.ranked[:, :common]
-    undecided = (theirs == ours) & (ours < LAST)
-    np.add(theirs < ours, undecided.view(np.uint8) << 1, out=state[:, :common])
-    sides = (first, second)
-    by_value = [side.states(state[:, : side.ranked.shape[1]]) for side in sides]
-    placed = [side.placed(states) for side, states in zip(sides, by_value, strict=True)]
-    _decide(state, sides, placed)
-    for states, some in zip(by_value, placed, strict=True):
-        states[some.rows, some.columns] = state[some.rows, some.ranks]
-    return by_value[0], by_value[1]
+    above = first.ends <= second.starts
+    by_class = (first.starts < second.ends).view(np.uint8)  # else below
+    by_class <<= 1
+    by_class[above] = ABOVE
+    by_class[:, LAST] = BELOW
+    ours, theirs = first.states(by_class), second.states(by_class)
+    _decide(first, ours, second, theirs)
+    return ours, theirs
 
 
-def _decide(state: Bytes, sides: tuple[Ordered, Ordered], placed: list[Placed]) -> None:
-    """Fill in the states that are open, from the values at those ranks."""
-    found = []
-    for side, some in zip(sides, placed, strict=True):
-        exact = np.zeros(state.shape, side.values.dtype)  # untouched but for a few
-        exact[some.rows, some.ranks] = side.values[some.rows, some.columns]
-        found.append(exact)
-    rows, ranks = _split(np.flatnonzero(state == OPEN), state.shape[1])
-    state[rows, ranks] = found[1][rows, ranks] > found[0][rows, ranks]
-
-
-def _runs(states: Bytes) -> tuple[Ints, Ints]:
-    """Row and rank at which each run of equal states begins."""
-    begins = np.ones(states.shape, dtype=bool)
-    np.not_equal(states[:, 1:], states[:, :-1], out=begins[:, 1:])
-    return _split(np.flatnonzero(begins), states.shape[1])
-
-
-def _split(places: Ints, width: int) -> tuple[Ints, Ints]:
-    rows, columns = np.divmod(places, width)
-    return rows, columns
+def _decide(first: Ranked, ours: Bytes, second: Ranked, theirs: Bytes) -> None:
+    """Fill in the states that are open, from the values themselves."""
+    one, other = first.placed(ours), second.placed(theirs)
+    # If the other list has no open value at a rank, then one of another class, which is decided
+    # by where that rank is beside the ranks of the own class in the other list.
+    mine = one.ranks < second.starts[one.rows, first.classes[one.rows, one.columns]]
+    yours = other.ranks >= first.ends[other.rows, second.classes[other.rows, other.columns]]
+    width = max(ours.shape[1], theirs.shape[1])
+    keys = other.rows * width + other.ranks
+    wanted = one.rows * width + one.ranks
+    at = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
+    met = np.flatnonzero(keys[at] == wanted) if len(keys) else at[:0]
+    mine[met] = yours[at[met]] = other.values[at[met]] > one.values[met]
+    ours[one.rows, one.columns] = mine
+    theirs[other.rows, other.columns] = yours

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kd.losses.kernels import Evaluated
 from kd.losses.kernels.leading import leading
-from kd.losses.kernels.ordering import Ordered, compare
+from kd.losses.kernels.ordering import Ranked, compare
 from kd.losses.kernels.softmax import Floats, Softmax
 from kd.losses.spans import Spans
 from kd.losses.teacher import Teacher, TopKRows
@@ -31,23 +31,25 @@ def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Evaluated | None:
     own = Softmax.of(student.detach().numpy())
     if not isinstance(teacher, TopKRows):
         other = Softmax.of(teacher.detach().numpy())
-        shift = np.log(own.total) - np.log(other.total)
-        excess, gradient = _against_all(
-            own, _ordered(own, other.logits + shift, descending=False), other.probs / other.total
-        )
+        values = np.add(other.logits, np.log(own.total) - np.log(other.total), out=other.logits)
+        probs = np.divide(other.probs, other.total, out=other.probs)
+        excess, gradient = _against_all(own, _ranked(own, values, descending=False), probs)
         return torch.from_numpy(2 * excess), torch.from_numpy(gradient)
     log_probs = teacher.log_probs.numpy()
     if log_probs.shape[1] * FEW <= student.shape[1]:
         excess, gradient = _against_few(own, log_probs)
     else:
-        theirs = _ordered(own, log_probs + np.log(own.total), descending=True)
-        excess, gradient = _against_all(own, theirs, np.exp(log_probs))
+        values = log_probs + np.log(own.total)
+        # The teacher's values out of reach come last, and are below whatever has their ranks.
+        within = np.count_nonzero(~(values < -_reach(own)), axis=-1).max()
+        theirs = _ranked(own, values[:, :within], descending=True)
+        excess, gradient = _against_all(own, theirs, np.exp(log_probs[:, :within]))
     return torch.from_numpy(2 * excess) + teacher.dropped, torch.from_numpy(gradient)
 
 
-def _ordered(own: Softmax, values: Floats, *, descending: bool) -> Ordered:
+def _ranked(own: Softmax, values: Floats, *, descending: bool) -> Ranked:
     """The teacher's values, as logits that compare with the student's."""
-    return Ordered(values, _reach(own), descending=descending)
+    return Ranked(values, _reach(own), descending=descending)
 
 
 def _reach(own: Softmax) -> float:
@@ -55,9 +57,9 @@ def _reach(own: Softmax) -> float:
     return float(np.log(4 * own.logits.shape[1] / np.finfo(own.logits.dtype).eps))
 
 
-def _against_all(own: Softmax, theirs: Ordered, probs: Floats) -> tuple[Floats, Floats]:
+def _against_all(own: Softmax, theirs: Ranked, probs: Floats) -> tuple[Floats, Floats]:
     """Sum [n] of the excess over all ranks, and the gradient [n, V] of its double."""
-    ahead, theirs_ahead = compare(Ordered(own.logits, _reach(own)), theirs)
+    ahead, theirs_ahead = compare(Ranked(own.logits, _reach(own)), theirs)
     members = ahead.astype(own.probs.dtype)
     mass = np.vecdot(members, own.probs)[:, None] / own.total
     excess = np.vecdot(theirs_ahead.astype(probs.dtype), probs) - mass[:, 0]
