@@ -43,6 +43,11 @@ class Training(Strict):
     validations: Positive = Field(default=10, description="validations, evenly over the run")
     select: Literal["validation_loss", "last"] = "validation_loss"
     checkpoint_steps: Positive = 200
+    fused_head: bool = Field(
+        default=False,
+        description="evaluate the student's output layer together with the losses, a few rows at "
+        "a time: its logits never exist as a whole",
+    )
 
 
 class Generation(Strict):

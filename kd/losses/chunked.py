@@ -140,10 +140,15 @@ def _evaluate(
 
 def parts(batch: AlignedBatch) -> Iterator[AlignedBatch]:
     """The batch, a few rows at a time."""
-    size = torch.finfo(batch.dtype).bits // 8
-    rows = max(1, CHUNK_BYTES // (size * batch.logits.shape[-1]))
+    rows = rows_at_once(batch)
     for first in range(0, len(batch.sequence), rows):
         yield batch.part(slice(first, first + rows))
+
+
+def rows_at_once(batch: AlignedBatch) -> int:
+    """How many rows are evaluated together."""
+    size = torch.finfo(batch.dtype).bits // 8
+    return max(1, CHUNK_BYTES // (size * batch.logits.shape[-1]))
 
 
 @cache

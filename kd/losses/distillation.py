@@ -11,15 +11,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from kd.alignment import find_alignment
 from kd.errors import LossError
-from kd.losses.answers import TeacherAnswers, check_shapes, find_answers, find_teacher_answers
-from kd.losses.catalogue import LossInfo, available_losses, loss_info
+from kd.losses.answers import check_shapes, find_answers, find_teacher_answers
+from kd.losses.catalogue import LossInfo, loss_info
 from kd.losses.chunked import Evaluate, Kernel, by_autograd, by_kernel, weighted_sum
+from kd.losses.columns import require_common_columns
 from kd.losses.conventions import Conventions
+from kd.losses.fused_head import Term
+from kd.losses.reduction import count_rows, row_weights
 from kd.losses.rows import AlignedBatch, Extras, pair_answers
 from kd.losses.setup import Setup
 from kd.losses.teacher import TeacherLogits
@@ -73,22 +75,56 @@ class DistillationLoss(nn.Module):
         normalizer: int | None = None,
     ) -> Tensor:
         """The scalar loss of a batch; arguments as in `distillation_loss`."""
-        check_shapes("student", student_logits, student_labels)
         if normalizer is not None and normalizer < 1:
             raise LossError(f"normalizer is {normalizer}, but must be at least 1.")
         batch = self._align_batch(
             student_logits, teacher_logits, student_labels, teacher_labels, extras or Extras()
         )
-        self._check_vocabulary(student_logits, batch.other)
-        scale = self.conventions.temperature**2 if self.conventions.t2_scaling else 1.0
         if not len(batch.sequence):
             return batch.student.sum()  # 0, with a zero gradient
-        weights = _weights(batch.sequence, self.conventions.reduction, normalizer) * scale
+        weights = self._weights(batch, normalizer)
         if self._row_by_row:
             return weighted_sum(batch, weights, self._evaluate)
         values = self._body(**{need: getattr(batch, need) for need in self.info.needs})
         # A scalar is the value of the whole batch; among micro-batches it counts by its rows.
         return (weights.to(values.dtype) * values).sum()
+
+    def _weights(self, batch: AlignedBatch, normalizer: int | None = None) -> Tensor:
+        scale = self.conventions.temperature**2 if self.conventions.t2_scaling else 1.0
+        return row_weights(batch.sequence, self.conventions.reduction, normalizer) * scale
+
+    def term(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor | TeacherLogits | None,
+        student_labels: Tensor,
+        teacher_labels: Tensor | None = None,
+        *,
+        extras: Extras | None = None,
+    ) -> Term:
+        """What `kd.losses.fused_head` evaluates; `student_logits` are its placeholder.
+
+        Raises:
+            LossError: the loss is not evaluated row by row, or as in `distillation_loss`.
+        """
+        self.require_row_by_row()
+        batch = self._align_batch(
+            student_logits, teacher_logits, student_labels, teacher_labels, extras or Extras()
+        )
+        return Term(batch, self._weights(batch), self._evaluate)
+
+    def require_row_by_row(self) -> None:
+        """Refuse what the output layer cannot be fused with.
+
+        Raises:
+            LossError: the loss reads more of the student than one row of logits at a time.
+        """
+        if not self._row_by_row:
+            raise LossError(
+                f"'fused_head' gives a loss one row of logits at a time, and loss "
+                f"'{self.info.name}' (alignment '{self._alignment}') reads more of the student "
+                f"or keeps weights of its own: set 'fused_head: false'."
+            )
 
     @property
     def _evaluate(self) -> Evaluate:
@@ -123,7 +159,7 @@ class DistillationLoss(nn.Module):
         batch = self._align_batch(
             student_logits, teacher_logits, student_labels, teacher_labels, extras or Extras()
         )
-        return _count(batch.sequence, self.conventions.reduction)
+        return count_rows(batch.sequence, self.conventions.reduction)
 
     def step(self, value: float) -> None:
         """Advance the loss's own schedule, if it has one, after an optimiser step.
@@ -143,6 +179,7 @@ class DistillationLoss(nn.Module):
         teacher_labels: Tensor | None,
         extras: Extras,
     ) -> AlignedBatch:
+        check_shapes("student", student_logits, student_labels)
         own = find_answers(student_labels, self.conventions.shift, extras.student_ends)
         other = None
         if self.info.needs_teacher:
@@ -152,6 +189,8 @@ class DistillationLoss(nn.Module):
                 self.conventions.shift_of_teacher,
                 extras.teacher_ends,
             )
+        if other is not None:
+            require_common_columns(self.info, student_logits.shape[-1], other.vocabulary)
         return AlignedBatch(
             logits=student_logits,
             own=own,
@@ -161,22 +200,6 @@ class DistillationLoss(nn.Module):
             temperature=self.conventions.temperature,
             teacher_temperature=self.conventions.temperature_of_teacher,
         )
-
-    def _check_vocabulary(self, student_logits: Tensor, teacher: TeacherAnswers | None) -> None:
-        if teacher is None or not self.info.same_vocabulary:
-            return
-        width = student_logits.shape[-1]
-        if width != teacher.vocabulary:
-            others = [
-                info.name
-                for info in available_losses().values()
-                if info.needs_teacher and not info.same_vocabulary
-            ]
-            raise LossError(
-                f"loss '{self.info.name}' compares token by token, but the student's vocabulary "
-                f"has {width} tokens and the teacher's {teacher.vocabulary}: share the tokenizer, "
-                f"or use a loss across vocabularies ({', '.join(others)})."
-            )
 
 
 def load_loss(
@@ -281,16 +304,3 @@ def distillation_loss(  # noqa: PLR0913 - the whole convention, by keyword
         normalizer=normalizer,
     )
     return value
-
-
-def _weights(sequence: Tensor, reduction: str, normalizer: int | None) -> Tensor:
-    """What each of N rows counts, [N] float64, so that the weighted sum is the mean asked for."""
-    count = normalizer or _count(sequence, reduction)
-    if reduction == "token":
-        return torch.full_like(sequence, 1 / count, dtype=torch.float64)
-    return 1 / (count * sequence.bincount()[sequence].double())
-
-
-def _count(sequence: Tensor, reduction: str) -> int:
-    """Aligned tokens, or sequences that have any."""
-    return len(sequence) if reduction == "token" else int(sequence.bincount().count_nonzero())

@@ -78,6 +78,7 @@ class AlignedBatch:
     temperature: float
     teacher_temperature: float
     alone: bool = False  # a part whose rows are evaluated without the others
+    rows: Tensor | None = None  # [N, Vs] of the logits, if all of them are never computed
 
     @property
     def dtype(self) -> torch.dtype:
@@ -95,7 +96,7 @@ class AlignedBatch:
         chosen = self.own.index(self.sequence, self.pairs.student)
         return self.sequence, self.own.position[chosen]
 
-    def part(self, rows: slice) -> "AlignedBatch":
+    def part(self, rows: slice | Tensor) -> "AlignedBatch":
         """The batch cut down to some of its aligned rows."""
         pairs = self.pairs
         chosen = {name: value[rows] for name, value in vars(pairs).items()}
@@ -109,7 +110,8 @@ class AlignedBatch:
     @cached_property
     def student(self) -> Tensor:
         """The student's logits, [N, Vs]."""
-        return _temper(select_rows(self.logits, *self.places).to(self.dtype), self.temperature)
+        rows = select_rows(self.logits, *self.places) if self.rows is None else self.rows
+        return _temper(rows.to(self.dtype), self.temperature)
 
     @cached_property
     def teacher(self) -> Teacher:

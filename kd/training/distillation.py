@@ -25,6 +25,7 @@ from kd.teacher.answers import Answer, read_answers
 from kd.training.batches import Batch, Collator, total_steps
 from kd.training.code import distillation_modules
 from kd.training.examples import Example, ExampleSet, build_examples, subset
+from kd.training.head import require_linear_head
 from kd.training.live import LiveTeacher
 from kd.training.loop import Loop, Material
 from kd.training.objective import LiveCollator, Objective
@@ -102,7 +103,10 @@ def _build(
         shift=not model.config.is_encoder_decoder,
         setup=_setup(spec, model, tokenizer, teacher, steps),
         live=live,
+        fused_head=spec.training.fused_head,
     )
+    if spec.training.fused_head:
+        require_linear_head(model)
     collate = _collator(model, tokenizer, store, live)
     loop = Loop(
         model,

@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 from kd.experiment.methods import Method
 from kd.losses.distillation import Conventions, Extras, Setup, load_loss
 from kd.losses.features import Features
+from kd.losses.fused_head import placeholder, sums_through_head
 from kd.losses.teacher import TeacherLogits
 from kd.training.batches import IGNORED, Batch, Collator
 from kd.training.examples import Example
+from kd.training.head import before_head, student_inputs
 from kd.training.live import LiveTeacher, features_of
 
 
@@ -46,6 +48,7 @@ class Objective(nn.Module):
         shift: bool,
         setup: Setup | None = None,
         live: LiveTeacher | None = None,
+        fused_head: bool = False,
     ) -> None:
         """Load the method's losses.
 
@@ -55,14 +58,16 @@ class Objective(nn.Module):
             shift: whether the student is a decoder.
             setup: what the loss needs once.
             live: the teacher, where it runs at every step.
+            fused_head: evaluate the student's output layer together with the losses.
 
         Raises:
-            LossError: an option that the loss does not have.
+            LossError: an option that the loss does not have, or a loss that cannot be fused.
         """
         super().__init__()
         self._method = method
         self._eos = eos_token_id
         self._live = live
+        self._fused = fused_head
         self._cross_entropy = load_loss("cross_entropy", Conventions(shift=shift))
         self._loss = None
         if method.loss != "none":
@@ -76,6 +81,8 @@ class Objective(nn.Module):
                 teacher_shift=None if live is None else not live.encoder_decoder,
             )
             self._loss = load_loss(method.loss, conventions, setup=setup, **method.options)
+            if fused_head:
+                self._loss.require_row_by_row()
 
     @property
     def _reads_features(self) -> bool:
@@ -84,19 +91,34 @@ class Objective(nn.Module):
     def forward(self, model: PreTrainedModel, batch: Batch) -> Terms:
         """Run the student on `batch`."""
         batch = batch.to(model.device)
-        wanted = self._reads_features
-        outputs = model(**batch.inputs, output_hidden_states=wanted, output_attentions=wanted)
         # The text that a student wrote is no target: on it there is nothing but the teacher.
         target = batch.labels.masked_fill(batch.student_responses[:, None], IGNORED)
+        if self._fused:
+            return self._through_head(model, batch, target)
+        wanted = self._reads_features
+        outputs = model(
+            **student_inputs(model, batch), output_hidden_states=wanted, output_attentions=wanted
+        )
         cross_entropy = self._cross_entropy(outputs.logits, None, target)
         total = self._method.ce_weight * cross_entropy
         if self._loss is None:
             return Terms(total, cross_entropy, None)
-        distillation = self._distillation(model, outputs, batch)
+        distillation = self._loss(outputs.logits, **self._compared(model, outputs, batch))
         return Terms(total + self._method.weight * distillation, cross_entropy, distillation)
 
-    def _distillation(self, model: PreTrainedModel, outputs: Any, batch: Batch) -> Tensor:
-        assert self._loss is not None
+    def _through_head(self, model: PreTrainedModel, batch: Batch, target: Tensor) -> Terms:
+        """The same, without the student's logits as a whole."""
+        head, hidden = before_head(model, student_inputs(model, batch))
+        logits = placeholder(hidden, head)
+        terms, factors = [self._cross_entropy.term(logits, None, target)], [self._method.ce_weight]
+        if self._loss is not None:
+            terms.append(self._loss.term(logits, **self._compared(model, None, batch)))
+            factors.append(self._method.weight)
+        total, values = sums_through_head(hidden, head, terms, factors)
+        return Terms(total, values[0], values[1] if len(values) > 1 else None)
+
+    def _compared(self, model: PreTrainedModel, outputs: Any, batch: Batch) -> dict[str, Any]:
+        """What the loss is given beside the student's logits."""
         extras = Extras(student_ends=batch.ends, student_responses=batch.student_responses)
         teacher: TeacherLogits | Tensor | None = batch.teacher
         teacher_labels = None
@@ -107,10 +129,12 @@ class Objective(nn.Module):
             if seen.features is not None:
                 features = Features(features_of(model, outputs), seen.features)
                 extras = replace(extras, features=features)
-        value: Tensor = self._loss(
-            outputs.logits, teacher, batch.scored(self._eos), teacher_labels, extras=extras
-        )
-        return value
+        return {
+            "teacher_logits": teacher,
+            "student_labels": batch.scored(self._eos),
+            "teacher_labels": teacher_labels,
+            "extras": extras,
+        }
 
     def step(self, values: dict[str, float]) -> None:
         """Advance the loss's own schedule after an optimiser step that had these values."""
