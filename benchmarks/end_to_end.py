@@ -176,8 +176,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if options.memory_of:
         name, scheme, folder = options.memory_of
-        steps = Steps(PAIRS[name], scheme, examples(PAIRS[name], options.rows), Path(folder))
-        print(json.dumps(peak_of(lambda: steps(3))))
+        pair = PAIRS[name]
+        rows = examples(pair, options.rows)
+        print(json.dumps(peak_of(lambda: Steps(pair, scheme, rows, Path(folder))(3))))
         return
     found = []
     for name, pair in PAIRS.items():
@@ -227,8 +228,7 @@ def measure(
     per_step = {scheme: min(some.cpu) for scheme, some in times.items()}
     ratio, low, high = times[STORE].ratio(times[LIVE])
     worst, bound = agreement(pair, rows, folder)
-    mean_k = LogitReader(folder)[rows[0].id].log_probs.shape[-1]
-    print(f"{name}: teacher {r:.1f} x its student, {mean_k} entries in a token of the first row")
+    print(f"{name}: teacher {r:.1f} x its student")
     print(
         f"  excluding extraction {ratio:.2f} x ({low:.2f} to {high:.2f}), limit {(r + 3) / 3:.2f}"
     )
@@ -250,7 +250,7 @@ def measure(
         peak = peak_in_fresh_process(*command, "--memory-of", name, scheme, str(folder))
         print(
             f"  {scheme:22} {1 / min(some.cpu):7.2f} steps a CPU second, "
-            f"{1 / min(some.wall):7.2f} a second, {peak:.0f} MiB beside the models"
+            f"{1 / min(some.wall):7.2f} a second, {peak:.0f} MiB, models included"
         )
         found.append(
             {

@@ -93,24 +93,14 @@ class DistillationLoss(nn.Module):
         scale = self.conventions.temperature**2 if self.conventions.t2_scaling else 1.0
         return row_weights(batch.sequence, self.conventions.reduction, normalizer) * scale
 
-    def term(
-        self,
-        student_logits: Tensor,
-        teacher_logits: Tensor | TeacherLogits | None,
-        student_labels: Tensor,
-        teacher_labels: Tensor | None = None,
-        *,
-        extras: Extras | None = None,
-    ) -> Term:
+    def term(self, student_logits: Tensor, **compared: Any) -> Term:
         """What `kd.losses.fused_head` evaluates; `student_logits` are its placeholder.
 
         Raises:
             LossError: the loss is not evaluated row by row, or as in `distillation_loss`.
         """
         self.require_row_by_row()
-        batch = self._align_batch(
-            student_logits, teacher_logits, student_labels, teacher_labels, extras or Extras()
-        )
+        batch = self._align_batch(student_logits, **compared)
         return Term(batch, self._weights(batch), self._evaluate)
 
     def require_row_by_row(self) -> None:

@@ -50,7 +50,7 @@ def sums_through_head(
         terms: they share the batch of `hidden`.
         factors: one a term.
     """
-    places = torch.cat([term.places for term in terms]).unique()
+    places = torch.unique(torch.cat([term.places for term in terms]))
     rows = hidden.reshape(-1, hidden.shape[-1])[places]
     located = [
         _Located(term, torch.searchsorted(places, term.places), factor)
@@ -98,7 +98,7 @@ class _Gradients:
 
 class _ThroughHead(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - by position, as autograd hands them over
         ctx: torch.autograd.function.FunctionCtx,
         rows: Tensor,
         weight: Tensor,

@@ -110,7 +110,13 @@ class Objective(nn.Module):
         """The same, without the student's logits as a whole."""
         head, hidden = before_head(model, student_inputs(model, batch))
         logits = placeholder(hidden, head)
-        terms, factors = [self._cross_entropy.term(logits, None, target)], [self._method.ce_weight]
+        given = {
+            "teacher_logits": None,
+            "student_labels": target,
+            "teacher_labels": None,
+            "extras": Extras(),
+        }
+        terms, factors = [self._cross_entropy.term(logits, **given)], [self._method.ce_weight]
         if self._loss is not None:
             terms.append(self._loss.term(logits, **self._compared(model, None, batch)))
             factors.append(self._method.weight)
