@@ -6,6 +6,8 @@ equal, and CPU seconds stay so under load. Ratios are ratios of minima; their sp
 rounds. Memory is that of a fresh process each.
 """
 
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -62,6 +64,11 @@ def interleaved(
 
 def peak_of(run: Callable[[], object]) -> float:
     """MiB by which the resident memory of this process grows at most while `run` runs."""
+    # What preparing freed must go back to the system, or the run takes it unseen.
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
     if os.access(PEAK_RESET, os.W_OK):
         PEAK_RESET.write_text("5")  # what preparing took does not count
     before = _status("VmRSS")
