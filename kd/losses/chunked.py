@@ -17,7 +17,7 @@ from kd.errors import LossError
 from kd.losses.rows import AlignedBatch
 from kd.losses.selection import adjacent_rows
 
-CHUNK_BYTES = 3 << 19  # of one copy of the rows: some copies of it fit into a core's cache
+CHUNK_BYTES = 1 << 20  # of one copy of the rows: some copies of it fit into a core's cache
 
 Evaluate = Callable[[AlignedBatch, bool], tuple[Tensor, Tensor | None]]
 """Values [n] of a part of a batch and, if asked for, their gradient [n, V] in its rows."""
