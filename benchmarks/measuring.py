@@ -54,6 +54,7 @@ def interleaved(
     for number in range(rounds):
         for name, make in prepare.items():
             run = make()
+            gc.collect()  # or what came before is freed on this one's time
             wall, cpu = time.perf_counter(), time.process_time()
             run()
             times[name].cpu.append(time.process_time() - cpu)

@@ -12,8 +12,9 @@ from pathlib import Path
 from kd.cluster import runs, slurm
 from kd.errors import KdError, nearest
 from kd.experiment import expansion, loading, requirements, stages
-from kd.experiment.layout import Run
+from kd.experiment.layout import Run, logits_path
 from kd.experiment.datasets import FilesDataset
+from kd.experiment.logits import DEFAULT, variant_of
 from kd.experiment.models import LocalModel, MicroModel
 from kd.provenance.canonical import canonical_json
 from kd.provenance.code import PACKAGE_ROOT, code_digest
@@ -35,6 +36,7 @@ wildcard_constraints:
     student=NAME,
     model=NAME,
     method=NAME,
+    variant=NAME,
     table=NAME,
     fraction=r"\d+",
     seed=r"\d+",
@@ -114,7 +116,8 @@ def answer_spec(wildcards):
 
 
 def extract_spec(wildcards):
-    return spec_of(stages.extract_spec, load(wildcards.experiment))
+    variant = getattr(wildcards, "variant", DEFAULT)
+    return spec_of(stages.extract_spec, load(wildcards.experiment), variant)
 
 
 def distill_spec(wildcards):
@@ -241,9 +244,12 @@ def run_method(wildcards):
 
 def run_logits(wildcards):
     """The teacher's logits, where the method reads them."""
-    if not requirements.reads_logits(run_method(wildcards)):
+    method = run_method(wildcards)
+    if not requirements.reads_logits(method):
         return []
-    return f"results/{wildcards.experiment}/teachers/{wildcards.teacher}/{wildcards.dataset}/logits"
+    variant = variant_of(method, load(wildcards.experiment).logits)
+    place = logits_path(wildcards.teacher, wildcards.dataset, variant)
+    return f"results/{wildcards.experiment}/{place}"
 
 
 def run_teacher(wildcards):

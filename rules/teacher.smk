@@ -43,3 +43,18 @@ rule extract:
     shell:
         "kd extract --spec {params.spec:q} --model {input.model} --answers {input.answers} "
         "--out {output.logits} > {log} 2>&1"
+
+
+# Variants of the logits that an experiment names; without a name they lie beside the answers.
+use rule extract as extract_variant with:
+    output:
+        logits=directory(
+            "results/{experiment}/teachers/{teacher}/{dataset}/{variant}/logits"
+        ),
+        manifest="results/{experiment}/teachers/{teacher}/{dataset}/{variant}/extract.manifest.json",
+    log:
+        "logs/{experiment}/teachers/{teacher}/{dataset}/{variant}/extract.log",
+    benchmark:
+        "logs/{experiment}/teachers/{teacher}/{dataset}/{variant}/extract.benchmark.jsonl"
+    message:
+        "Logits of {wildcards.teacher} on {wildcards.dataset}, {wildcards.variant}"

@@ -37,6 +37,12 @@ def teacher_path(teacher: str, dataset: str) -> str:
     return f"teachers/{teacher}/{dataset}"
 
 
+def logits_path(teacher: str, dataset: str, variant: str) -> str:
+    """Folder of a teacher's stored logits: one folder deeper where the variant has a name."""
+    folder = teacher_path(teacher, dataset)
+    return f"{folder}/logits" if variant == "default" else f"{folder}/{variant}/logits"
+
+
 def native_path(dataset: str, student: str) -> str:
     """Folder of an undistilled student's evaluation, with shots from `dataset`."""
     return f"native/{dataset}/{student}"

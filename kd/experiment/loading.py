@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from kd.errors import ExperimentError, nearest
-from kd.experiment import base, claims, datasets, models, schema
+from kd.experiment import base, claims, datasets, logits, models, schema
 from kd.experiment.references import check_references
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 _BLOCKS = {
     name: model
-    for module in (claims, datasets, models, schema)
+    for module in (claims, datasets, logits, models, schema)
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, base.Strict)
 }

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from kd.experiment.base import Positive, Rate, Strict
+from kd.experiment.base import Name, Positive, Rate, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -73,6 +73,9 @@ class Method(Strict):
     )
     options: dict[str, Any] = Field(default={}, description="the loss's own options")
     responses: Responses = TeacherText()
+    logits: Name | None = Field(
+        default=None, description="variant of the stored logits, where there are several"
+    )
 
     @property
     def softens_teacher(self) -> bool:

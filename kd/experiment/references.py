@@ -10,8 +10,9 @@ from kd.errors import LossError, nearest
 from kd.experiment.base import Curve
 from kd.experiment.claims import Place, claim_findings, place_columns
 from kd.experiment.expansion import table_methods, table_rows
+from kd.experiment.logits import store_findings, variant_of
 from kd.experiment.methods import Method
-from kd.experiment.requirements import inapplicable, truncation_finding
+from kd.experiment.requirements import inapplicable
 from kd.experiment.schema import Experiment
 from kd.losses.catalogue import available_losses, loss_info
 
@@ -99,9 +100,13 @@ def _method(experiment: Experiment, key: str, method: Method) -> Iterator[str]:
             f"'{key}.responses' lets the student write text, but '{loss.name}' does not ask the "
             "teacher about it. Remove 'responses', or name a loss that does."
         )
-    truncated = experiment.logits.epsilon > 0 or experiment.logits.cap is not None
-    finding = truncation_finding(method, loss, truncated)
-    if finding:
+    variant = variant_of(method, experiment.logits)
+    if variant not in experiment.logits:
+        yield from _undefined(f"{key}.logits", [variant], experiment.logits)
+        return
+    for finding in store_findings(
+        method, loss, experiment.logits[variant], experiment.max_logit_error
+    ):
         yield f"'{key}' {finding}"
 
 

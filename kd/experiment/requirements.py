@@ -2,7 +2,7 @@
 
 from kd.experiment.methods import Method
 from kd.experiment.models import MicroModel, Model
-from kd.losses.catalogue import LossInfo, available_losses, loss_info
+from kd.losses.catalogue import available_losses, loss_info
 
 
 def runs_teacher(method: Method) -> bool:
@@ -55,24 +55,3 @@ def _across_tokenizers() -> list[str]:
         for info in available_losses().values()
         if info.needs_teacher and not info.same_vocabulary
     ]
-
-
-def truncation_finding(method: Method, loss: LossInfo, truncated: bool) -> str | None:
-    """Why `loss` cannot read stored logits of which some were dropped; or None."""
-    if not truncated or not reads_logits(method):
-        return None
-    if method.softens_teacher:
-        return (
-            "has a temperature other than 1, but the stored logits are truncated, so their tail "
-            "cannot be tempered. Set 'logits: {epsilon: 0.0}'."
-        )
-    if loss.truncation_under(method.options) == "dense":
-        others = [
-            info.name for info in available_losses().values() if info.truncation == "certified"
-        ]
-        return (
-            f"needs the teacher's whole distributions for '{loss.name}' with these options, but "
-            "the stored logits are truncated. Set 'logits: {epsilon: 0.0}', or use one of: "
-            f"{', '.join(others)}."
-        )
-    return None

@@ -6,7 +6,7 @@ Models are strict: an unknown key or a wrong type is an error that names file an
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from kd.experiment.base import (
     Curve,
@@ -21,6 +21,7 @@ from kd.experiment.base import (
 )
 from kd.experiment.claims import Claim
 from kd.experiment.datasets import Dataset
+from kd.experiment.logits import DEFAULT, Logits, named_variants
 from kd.experiment.methods import Method
 from kd.experiment.models import Model
 
@@ -72,15 +73,6 @@ class Evaluation(Strict):
     bertscore: BertScore | None = None
 
 
-class Logits(Strict):
-    """What is kept of the teacher's next-token distributions."""
-
-    epsilon: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=1e-4, description="probability mass that may be dropped per token"
-    )
-    cap: Positive | None = Field(default=None, description="most entries kept per token")
-
-
 class Table(Strict):
     """A grid of cells. Empty lists mean everything that the experiment declares."""
 
@@ -127,7 +119,15 @@ class Experiment(Strict):
     training: Training
     generation: Generation = Generation()
     evaluation: Evaluation = Evaluation()
-    logits: Logits = Logits()
+    logits: Annotated[dict[Name, Logits], BeforeValidator(named_variants)] = Field(
+        default={DEFAULT: Logits()},
+        description="options, or variants by name, of which methods choose one",
+    )
+    max_logit_error: Rate | None = Field(
+        default=None,
+        description="most by which a loss may be off, on average over tokens, for what its store "
+        "left out; refuses losses without such a bound",
+    )
     seeds: list[Natural] = [0]
     tables: dict[Name, Table]
     claims: dict[Name, Claim] = {}
@@ -143,7 +143,7 @@ class Experiment(Strict):
     def _check_name(cls, name: str) -> str:
         return plain_name(name)
 
-    @field_validator("datasets", "teachers", "students", "methods", "tables")
+    @field_validator("datasets", "teachers", "students", "methods", "tables", "logits")
     @classmethod
     def _check_keys(cls, block: dict[str, Any]) -> dict[str, Any]:
         for name in block:

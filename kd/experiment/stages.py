@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from kd.errors import ExperimentError, nearest
-from kd.experiment.base import Name, Natural, Percent, Score, Strict
+from kd.experiment.base import Name, Natural, Percent, Rate, Score, Strict
 from kd.experiment.claims import Claim, NamedClaim
 from kd.experiment.datasets import Dataset
 from kd.experiment.expansion import (
@@ -23,9 +23,10 @@ from kd.experiment.expansion import (
     used_datasets,
 )
 from kd.experiment.layout import Run
+from kd.experiment.logits import Logits
 from kd.experiment.methods import Method
 from kd.experiment.models import MicroModel
-from kd.experiment.schema import Evaluation, Experiment, Generation, Logits, Table, Training
+from kd.experiment.schema import Evaluation, Experiment, Generation, Table, Training
 
 AnySpec = TypeVar("AnySpec", bound=Strict)
 
@@ -69,6 +70,7 @@ class DistillSpec(Strict):
     training: Training
     fraction: Percent
     seed: Natural
+    max_logit_error: Rate | None = None
 
 
 class PredictSpec(Strict):
@@ -170,9 +172,19 @@ def answer_spec(experiment: Experiment, teacher: str, dataset: str) -> AnswerSpe
     )
 
 
-def extract_spec(experiment: Experiment) -> ExtractSpec:
-    """Specification of the stored teacher logits."""
-    return ExtractSpec(logits=experiment.logits)
+def extract_spec(experiment: Experiment, variant: str | None = None) -> ExtractSpec:
+    """Specification of a variant of the stored teacher logits; None is the first.
+
+    Raises:
+        ExperimentError: there is no such variant.
+    """
+    name = next(iter(experiment.logits)) if variant is None else variant
+    if name not in experiment.logits:
+        raise ExperimentError(
+            f"experiment '{experiment.name}' has no logits '{name}'. "
+            f"{nearest(name, experiment.logits)}"
+        )
+    return ExtractSpec(logits=experiment.logits[name])
 
 
 def distill_spec(experiment: Experiment, run: Run) -> DistillSpec:
@@ -183,6 +195,7 @@ def distill_spec(experiment: Experiment, run: Run) -> DistillSpec:
         training=experiment.training,
         fraction=run.fraction,
         seed=run.seed,
+        max_logit_error=experiment.max_logit_error,
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -11,13 +11,34 @@ from kd.provenance.canonical import canonical_json
 from kd.provenance.files import write_text
 
 INDEX_FILE = "index.json"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
-class Shard(BaseModel):
-    """One safetensors file; its rows stand in the order of `ids`."""
+class Block(BaseModel):
+    """Base of all parts of an index: unknown keys and silent conversions are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Draws(Block):
+    """How tokens were drawn, in a store that holds drawn ones."""
+
+    number: int
+    seed: int
+
+
+class Origin(Block):
+    """Where the logits are from: what must be the same for the store to be the right one."""
+
+    model: str | None = None  # identity of the model's files
+    tokenizer: str | None = None  # digest of the teacher's tokens and their ids
+    template: str | None = None  # digest of the prompt templates
+    answers: str | None = None  # digest of the answers
+    dtype: str = "float32"  # in which the teacher computed
+
+
+class Shard(Block):
+    """One safetensors file; its rows stand in the order of `ids`."""
 
     file: str
     bytes: int
@@ -25,18 +46,25 @@ class Shard(BaseModel):
     ids: list[str]
 
 
-class Index(BaseModel):
+class Index(Block):
     """What a store holds. The position of a row is its place in its shard's `ids`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     vocabulary: int
-    tokenizer: str | None = None  # digest of the teacher's tokens and their ids
     epsilon: float
     cap: int | None
-    dtype: Literal["float32"] = "float32"
+    ids: bool = True  # without them the r-th likeliest token of a row is called r
+    precision: Literal["compact", "full"]
+    step: float | None = None  # of compact log-probabilities, in nats
+    temperatures: list[float] = []  # others than 1 at which the dropped mass is known
+    draws: Draws | None = None
+    origin: Origin = Origin()
     shards: list[Shard]
+
+    @property
+    def tokenizer(self) -> str | None:
+        """Digest of the teacher's tokens and their ids."""
+        return self.origin.tokenizer
 
 
 def write_index(index: Index, folder: Path) -> None:
@@ -58,9 +86,14 @@ def read_index(folder: Path) -> Index:
             "Run the extraction again (`kd extract --help`)."
         )
     try:
-        return Index.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        return Index.model_validate(content)
     except (ValidationError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        if isinstance(error, ValidationError) and isinstance(content, dict):
+            found = content.get("schema_version")
+            if found != SCHEMA_VERSION:
+                reason = f"it is of version {found}, which is read no more"
         raise ArtifactError(
             f"{path}: no valid index of schema version {SCHEMA_VERSION} ({reason}). "
             "Run the extraction again (`kd extract --help`)."

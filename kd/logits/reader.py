@@ -2,37 +2,43 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from kd.errors import ArtifactError
-from kd.logits.index import Shard, read_index
-from kd.logits.topk import TeacherRow
+from kd.logits.index import Index, Shard, read_index
+from kd.logits.rows import TeacherRow
+from kd.logits.shards import Arrays, Layout, checksum, unpack
 from kd.provenance.canonical import file_digest
 
 
 class LogitReader:
     """A store on disk, as a mapping from row ids to `TeacherRow`.
 
-    Shards are memory-mapped when a row of theirs is first asked for.
+    Nothing is used unchecked. Opening the store compares the sizes of all shards with the index.
+    A shard is memory-mapped when a row of it is first asked for, after its SHA-256 was compared,
+    and every row's own checksum is compared whenever it is read. Any number of processes and
+    threads may read one store.
 
     Raises:
         ArtifactError: the store is missing, incomplete, or a shard is not as its index says.
     """
 
     def __init__(self, folder: Path, *, verify: bool = False) -> None:
-        """Open the store `folder`; with `verify` the digest of every shard is checked too."""
+        """Open the store `folder`; with `verify` the digests of all shards are checked now."""
         self._folder = folder
-        self.index = read_index(folder)
+        self.index: Index = read_index(folder)
+        self._layout = Layout.of(self.index)
         self._places = {
-            row_id: (shard, position)
+            row_id: (shard, place)
             for shard in self.index.shards
-            for position, row_id in enumerate(shard.ids)
+            for place, row_id in enumerate(shard.ids)
         }
-        self._open: dict[str, Any] = {}
+        self._open: dict[str, Arrays] = {}
         for shard in self.index.shards:
-            self._check(shard, verify)
+            self._check_size(shard)
+            if verify:
+                self._check_digest(shard)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -52,49 +58,74 @@ class LogitReader:
         """The row `row_id`.
 
         Raises:
-            ArtifactError: there is no such row, or its shard cannot be read.
+            ArtifactError: there is no such row, or it or its shard is damaged.
         """
         if row_id not in self._places:
             raise ArtifactError(
                 f"{self._folder}: no row '{row_id}' among {len(self)}. "
                 "Extract the logits of the same rows that are distilled."
             )
-        shard, position = self._places[row_id]
+        shard, place = self._places[row_id]
         try:
-            return self._read(shard, position)
-        except (SafetensorError, OSError, IndexError) as error:
+            return unpack(self._arrays(shard), row_id, place, self._layout)
+        except (SafetensorError, OSError, ValueError, KeyError, IndexError) as error:
             raise self._damaged(shard, f"row '{row_id}' cannot be read: {error}") from None
 
-    def _read(self, shard: Shard, position: int) -> TeacherRow:
+    def _arrays(self, shard: Shard) -> Arrays:
         if shard.file not in self._open:
-            self._open[shard.file] = safe_open(self._folder / shard.file, framework="pt")
-        read = self._open[shard.file].get_slice
-        start, stop = read("token_offsets")[position : position + 2].tolist()
-        offsets = read("entry_offsets")[start : stop + 1]
-        first, last = int(offsets[0]), int(offsets[-1])
-        return TeacherRow(
-            id=shard.ids[position],
-            token_ids=read("token_ids")[start:stop],
-            token_log_probs=read("token_log_probs")[start:stop],
-            ends=read("ends")[start:stop],
-            offsets=offsets - first,
-            ids=read("ids")[first:last],
-            log_probs=read("log_probs")[first:last],
-            dropped=read("dropped")[start:stop],
-            vocabulary=self.index.vocabulary,
-        )
+            self._check_digest(shard)
+            self._open[shard.file] = self._map(shard)
+        return self._open[shard.file]
 
-    def _check(self, shard: Shard, verify: bool) -> None:
+    def _map(self, shard: Shard) -> Arrays:
+        with safe_open(self._folder / shard.file, framework="pt") as file:
+            return {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118
+
+    def _check_size(self, shard: Shard) -> None:
         path = self._folder / shard.file
         if not path.is_file():
-            raise self._damaged(shard, "it is missing")
+            raise self._damaged(shard, f"it is missing, and with it {_span(shard.ids)}")
         if path.stat().st_size != shard.bytes:
-            raise self._damaged(shard, f"{path.stat().st_size} bytes instead of {shard.bytes}")
-        if verify and file_digest(path) != shard.sha256:
-            raise self._damaged(shard, "its bytes differ from those that were written")
+            found = f"{path.stat().st_size} bytes instead of {shard.bytes}"
+            raise self._damaged(shard, f"{found}, holding {_span(shard.ids)}")
+
+    def _check_digest(self, shard: Shard) -> None:
+        found = file_digest(self._folder / shard.file)
+        if found == shard.sha256:
+            return
+        for other in self.index.shards:
+            if found == other.sha256:
+                raise self._damaged(
+                    shard, f"its bytes are those of {other.file}: not {_span(shard.ids)}"
+                )
+        raise self._damaged(
+            shard, f"its bytes differ from those that were written: {self._damage(shard)}"
+        )
+
+    def _damage(self, shard: Shard) -> str:
+        """Which rows of a shard with other bytes are not as they were written."""
+        try:
+            arrays = self._map(shard)
+            damaged = [
+                row_id
+                for place, row_id in enumerate(shard.ids)
+                if checksum(arrays, row_id, place) != int(arrays["row_checksums"][place])
+            ]
+        except (SafetensorError, OSError, ValueError, KeyError, IndexError):
+            return f"{_span(shard.ids)} cannot be read"
+        if not damaged:
+            return f"{_span(shard.ids)} may be of another extraction"
+        return _span(damaged)
 
     def _damaged(self, shard: Shard, reason: str) -> ArtifactError:
         return ArtifactError(
             f"{self._folder / shard.file}: damaged shard ({reason}). "
             "Run the extraction again (`kd extract --help`)."
         )
+
+
+def _span(ids: list[str]) -> str:
+    """Names of some rows: all of few, the first and the last of many."""
+    if len(ids) > 3:
+        return f"{len(ids)} rows from '{ids[0]}' to '{ids[-1]}'"
+    return f"row{'s' * (len(ids) > 1)} " + ", ".join(f"'{row_id}'" for row_id in ids)

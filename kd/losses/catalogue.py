@@ -44,11 +44,23 @@ class LossInfo:
     dense_when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     rows: str = "independent"  # or 'batch': values depend on other rows too
     kernel: str | None = None  # dotted module with a faster implementation
+    bound: str | None = None  # dotted module with a bound of the error on stored logits
+    unbounded_when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    reads_ids: bool = True  # of the teacher's tokens
+    unbiased_on_draws: bool = False
 
     @property
     def modules(self) -> tuple[str, ...]:
         """The modules that are looked up by name when the loss is used."""
-        return (self.module,) if self.kernel is None else (self.module, self.kernel)
+        return tuple(name for name in (self.module, self.kernel, self.bound) if name)
+
+    def certified_under(self, options: Mapping[str, Any]) -> bool:
+        """Whether the error on stored logits has a bound, with the given options."""
+        if not {"teacher", "answers", "following"} & set(self.needs):
+            return True  # no distribution is read
+        chosen = {**self.options, **options}
+        unbounded = any(chosen[name] in values for name, values in self.unbounded_when.items())
+        return self.bound is not None and not unbounded
 
     def truncation_under(self, options: Mapping[str, Any]) -> str:
         """What becomes of the value under a top-k teacher, with the given options."""

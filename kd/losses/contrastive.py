@@ -21,6 +21,7 @@ from kd.losses.teacher import Teacher
     source="Ko et al., arXiv 2503.07067, section 3 (DistiLLM-2)",
     aliases=("distillm2",),
     ranges={"skew": "(0, 1)", "student_weight": "[0, 2]"},
+    bound="kd.losses.bounds.skew",
 )
 def cald(
     student: Tensor,

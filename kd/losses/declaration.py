@@ -60,6 +60,10 @@ def loss(  # noqa: PLR0913 - one keyword for each thing that is declared
     dense_when: dict[str, tuple[object, ...]] | None = None,
     rows: Literal["independent", "batch"] = "independent",
     kernel: str | None = None,
+    bound: str | None = None,
+    unbounded_when: dict[str, tuple[object, ...]] | None = None,
+    reads_ids: bool = True,
+    unbiased_on_draws: bool = False,
 ) -> Callable[[Declared], Declared]:
     """Declare a loss. The function or class itself stays as it is.
 
@@ -79,10 +83,17 @@ def loss(  # noqa: PLR0913 - one keyword for each thing that is declared
         rows: `batch` if a value depends on other rows than its own, or is a scalar.
         kernel: dotted module whose function of the same name also gives values and gradients, only
             faster (see `kd.losses.kernels`).
+        bound: dotted module whose function of the same name bounds the error of each row on
+            stored logits (see `kd.losses.bounds`).
+        unbounded_when: values of options with which there is no such bound.
+        reads_ids: whether it matters which tokens the teacher's probabilities are of.
+        unbiased_on_draws: whether tokens drawn from the teacher's distributions give its gradient
+            without bias: whether it is linear in the teacher's probabilities.
     """
     # Read by kd.losses.catalogue.
     del name, family, same_vocabulary, truncation, formula, source
     del aliases, alignments, choices, ranges, dense_when, rows, kernel
+    del bound, unbounded_when, reads_ids, unbiased_on_draws
 
     def unchanged(declared: Declared) -> Declared:
         return declared

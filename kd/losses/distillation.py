@@ -18,7 +18,7 @@ from kd.errors import LossError
 from kd.losses.answers import check_shapes, find_answers, find_teacher_answers
 from kd.losses.catalogue import LossInfo, loss_info
 from kd.losses.chunked import Evaluate, Kernel, by_autograd, by_kernel, weighted_sum
-from kd.losses.columns import require_common_columns
+from kd.losses.compatibility import check_teacher
 from kd.losses.conventions import Conventions
 from kd.losses.fused_head import Term
 from kd.losses.reduction import count_rows, row_weights
@@ -77,9 +77,7 @@ class DistillationLoss(nn.Module):
         """The scalar loss of a batch; arguments as in `distillation_loss`."""
         if normalizer is not None and normalizer < 1:
             raise LossError(f"normalizer is {normalizer}, but must be at least 1.")
-        batch = self._align_batch(
-            student_logits, teacher_logits, student_labels, teacher_labels, extras or Extras()
-        )
+        batch = self.align(student_logits, teacher_logits, student_labels, teacher_labels, extras)
         if not len(batch.sequence):
             return batch.student.sum()  # 0, with a zero gradient
         weights = self._weights(batch, normalizer)
@@ -100,7 +98,7 @@ class DistillationLoss(nn.Module):
             LossError: the loss is not evaluated row by row, or as in `distillation_loss`.
         """
         self.require_row_by_row()
-        batch = self._align_batch(student_logits, **compared)
+        batch = self.align(student_logits, **compared)
         return Term(batch, self._weights(batch), self._evaluate)
 
     def require_row_by_row(self) -> None:
@@ -146,9 +144,7 @@ class DistillationLoss(nn.Module):
 
         The sum over all micro-batches of one optimiser step is that step's `normalizer`.
         """
-        batch = self._align_batch(
-            student_logits, teacher_logits, student_labels, teacher_labels, extras or Extras()
-        )
+        batch = self.align(student_logits, teacher_logits, student_labels, teacher_labels, extras)
         return count_rows(batch.sequence, self.conventions.reduction)
 
     def step(self, value: float) -> None:
@@ -161,15 +157,17 @@ class DistillationLoss(nn.Module):
         if advance is not None:
             advance(value)
 
-    def _align_batch(
+    def align(
         self,
         student_logits: Tensor,
         teacher_logits: Tensor | TeacherLogits | None,
         student_labels: Tensor,
-        teacher_labels: Tensor | None,
-        extras: Extras,
+        teacher_labels: Tensor | None = None,
+        extras: Extras | None = None,
     ) -> AlignedBatch:
+        """The batch as the loss sees it: its aligned rows, at its temperatures."""
         check_shapes("student", student_logits, student_labels)
+        extras = extras or Extras()
         own = find_answers(student_labels, self.conventions.shift, extras.student_ends)
         other = None
         if self.info.needs_teacher:
@@ -179,8 +177,7 @@ class DistillationLoss(nn.Module):
                 self.conventions.shift_of_teacher,
                 extras.teacher_ends,
             )
-        if other is not None:
-            require_common_columns(self.info, student_logits.shape[-1], other.vocabulary)
+        check_teacher(self.info, student_logits.shape[-1], other)
         return AlignedBatch(
             logits=student_logits,
             own=own,

@@ -18,6 +18,8 @@ from kd.losses.transport_costs import EditDistanceCosts, EmbeddingCosts, rank_co
     source="Boizard et al., arXiv 2402.12030, sec. 3.3; solver: Flamary et al., JMLR 22 (2021)",
     choices={"solver": ("exact", "sinkhorn")},
     ranges={"support": "[0, inf)", "regularisation": "(0, inf)"},
+    bound="kd.losses.bounds.transport",
+    reads_ids=False,
 )
 def ot_uniform(
     student: Tensor,
@@ -50,6 +52,7 @@ def ot_uniform(
     "solver: Flamary et al., JMLR 22 (2021)",
     choices={"solver": ("exact", "sinkhorn")},
     ranges={"support": "[0, inf)", "regularisation": "(0, inf)"},
+    bound="kd.losses.bounds.transport",
 )
 class EditDistanceTransport(nn.Module):
     """Transport cost if moves between tokens cost the edit distance of their texts.
@@ -108,6 +111,7 @@ class EditDistanceTransport(nn.Module):
     "solver: Flamary et al., JMLR 22 (2021)",
     choices={"solver": ("exact", "sinkhorn")},
     ranges={"support": "[0, inf)", "regularisation": "(0, inf)"},
+    bound="kd.losses.bounds.transport",
 )
 class EmbeddingTransport(nn.Module):
     """Transport cost if moves between tokens cost the distance of their embeddings.

@@ -24,6 +24,8 @@ from kd.losses.teacher import Teacher
     aliases=("jsd", "gkd"),
     ranges={"teacher_weight": "[0, 1]"},
     kernel="kd.losses.kernels.jensen_shannon",
+    bound="kd.losses.bounds.jensen_shannon",
+    unbounded_when={"teacher_weight": (0, 1)},
 )
 def jensen_shannon(
     student: Tensor, teacher: Teacher, *, teacher_weight: float = 0.5, scaled: bool = False

@@ -18,6 +18,8 @@ from kd.losses.teacher import Teacher, TopKRows
     source="Hinton et al., arXiv 1503.02531",
     aliases=("fkl", "kld"),
     kernel="kd.losses.kernels.kl",
+    bound="kd.losses.bounds.kl",
+    unbiased_on_draws=True,
 )
 def forward_kl(student: Tensor, teacher: Teacher) -> Tensor:
     """KL(p || q) of teacher p and student q, in nats; 0 for identical models.
@@ -27,9 +29,15 @@ def forward_kl(student: Tensor, teacher: Teacher) -> Tensor:
 
     On a top-k teacher the tokens beyond the top k are one outcome. The full value is larger
     by dropped * KL(p' || q'), p' and q' being both sides renormalised over those tokens:
-    never negative, and not bounded by the dropped mass.
+    never negative, and not bounded by the dropped mass. Given the student it has a bound (see
+    `kd.losses.bounds.kl`).
+
+    On drawn tokens it is the cross-entropy of the draws less the teacher's entropy: an unbiased
+    estimate, with an unbiased gradient, that can be negative.
     """
     log_q, log_p = common_log_probs(student, teacher)
+    if isinstance(teacher, TopKRows) and teacher.entropies is not None:
+        return -expectation(log_p, log_q) - teacher.entropies.to(log_q)
     return expectation(log_p, log_p - log_q)
 
 
@@ -98,6 +106,7 @@ def symmetric_kl(student: Tensor, teacher: Teacher, *, forward_weight: float = 0
     formula=r"-p_t \ln q_t, \quad t = \arg\max_v p_v",
     source="KDFlow, arXiv 2603.01875 (its loss top1_ce)",
     aliases=("top1_ce",),
+    bound="kd.losses.bounds.kl",
 )
 def top1_cross_entropy(student: Tensor, teacher: Teacher) -> Tensor:
     """Cross-entropy of teacher and student, cut down to the teacher's likeliest token.

@@ -39,6 +39,8 @@ WEIGHTINGS = ("chunk", "token")
         "weighting": ("chunk", "token"),
     },
     ranges={"chunk_temperature": "(0, inf)"},
+    reads_ids=False,
+    unbiased_on_draws=True,
 )
 def chunk_likelihood(
     spans: Spans,

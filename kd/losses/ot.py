@@ -17,6 +17,8 @@ from kd.losses.teacher import Teacher, TopKRows
     source="Boizard et al., arXiv 2402.12030, eq. 5; spans: GOLD, Hugging Face TRL",
     alignments=("truncate", "spans"),
     kernel="kd.losses.kernels.uld",
+    bound="kd.losses.bounds.transport",
+    reads_ids=False,
 )
 def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Tensor:
     """Universal logit distillation: L1 distance of the probabilities, each side sorted.

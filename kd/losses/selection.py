@@ -21,8 +21,8 @@ def adjacent_rows(table: Tensor, sequence: Tensor, position: Tensor) -> Tensor |
     # Elsewhere than on a CPU the question would take longer than the copy.
     if table.device.type != "cpu" or not table.is_contiguous() or not len(sequence):
         return None
-    places = sequence * table.shape[1] + position
-    if not bool((places.diff() == 1).all()):
+    places = (sequence * table.shape[1] + position).tolist()
+    rows = range(places[0], places[0] + len(places))
+    if places != list(rows):
         return None
-    first = int(places[0])
-    return table.view(-1, table.shape[-1])[first : first + len(places)]
+    return table.view(-1, table.shape[-1])[rows.start : rows.stop]

@@ -19,6 +19,7 @@ from kd.losses.teacher import Teacher
     aliases=("skl",),
     ranges={"skew": "(0, 1)"},
     kernel="kd.losses.kernels.skew",
+    bound="kd.losses.bounds.skew",
 )
 def skew_kl(student: Tensor, teacher: Teacher, *, skew: float = 0.1) -> Tensor:
     """KL(p || a p + (1 - a) q), a the skew: forward KL with a floor under the student.
@@ -55,6 +56,7 @@ def skew_kl(student: Tensor, teacher: Teacher, *, skew: float = 0.1) -> Tensor:
     aliases=("srkl",),
     ranges={"skew": "(0, 1)"},
     kernel="kd.losses.kernels.skew",
+    bound="kd.losses.bounds.skew",
 )
 def skew_reverse_kl(
     student: Tensor, teacher: Teacher, *, skew: float = 0.1, detach_mixture: bool = False

@@ -1,6 +1,7 @@
 """The teacher's next-token distributions when only the top-k of each is known."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,12 +29,19 @@ class TeacherLogits:
     tokens: Tensor | None = None  # [B, T] int64: the teacher's own answer tokens
     token_log_probs: Tensor | None = None  # [B, T]: what it gave to them, at temperature 1
     token_ends: Tensor | None = None  # [B, T] int64: byte of the answer's text where each ends
+    has_ids: bool = True  # if not, the r-th likeliest token of each row is called r
+    log_errors: Tensor | None = None  # [B, T]: nats by which log_probs may be off; None: exact
+    dropped_error: float = 0.0  # nats by which a dropped mass may be too large
+    dropped_at: Mapping[float, Tensor] = field(default_factory=dict)  # [B, T], by temperature
+    draws: int = 0  # so many tokens were drawn instead; log_probs are their shares
+    entropies: Tensor | None = None  # [B, T], of whole distributions, where tokens were drawn
 
     def to(self, device: torch.device | str) -> "TeacherLogits":
         """The same batch on `device`."""
         moved: dict[str, Any] = {
             name: value.to(device) for name, value in vars(self).items() if torch.is_tensor(value)
         }
+        moved["dropped_at"] = {key: value.to(device) for key, value in self.dropped_at.items()}
         return replace(self, **moved)
 
     @property
@@ -53,20 +61,20 @@ class TeacherLogits:
         """Log-probabilities [C] of the own answer tokens `chosen` [C], at `temperature`.
 
         Raises:
-            LossError: they are not known, or the temperature is not 1 and mass was dropped.
+            LossError: they are not known, or not at this temperature.
         """
         own = self._require("token_log_probs", self.token_log_probs)[self._filled][chosen]
         if temperature == 1.0:
             return own
         rows = self.all_rows()
-        rows.tempered(temperature)  # refuses truncated rows
-        return own / temperature - (rows.log_probs[chosen] / temperature).logsumexp(dim=-1)
+        dropped = rows.tempered(temperature).dropped[chosen]  # refused where it is not known
+        kept = (rows.log_probs[chosen] / temperature).logsumexp(dim=-1)
+        return own / temperature - (kept - (-dropped).log1p())
 
     def all_rows(self) -> "TopKRows":
         """The distributions of all M answer tokens."""
-        kept = self._filled
-        log_probs = self.log_probs.detach()[kept]
-        return TopKRows(self.ids[kept], log_probs, self.dropped[kept], self.vocabulary)
+        filled = self._filled
+        return self._chosen(lambda table: table[filled], lambda values: values[filled])
 
     @property
     def _filled(self) -> Tensor:
@@ -81,12 +89,27 @@ class TeacherLogits:
 
     def rows(self, pairs: Alignment) -> "TopKRows":
         """The distributions of the teacher's tokens in `pairs`."""
-        return TopKRows(
-            ids=select_rows(self.ids, pairs.sequence, pairs.teacher),
-            log_probs=select_rows(self.log_probs.detach(), pairs.sequence, pairs.teacher),
-            dropped=self.dropped[pairs.sequence, pairs.teacher],
-            vocabulary=self.vocabulary,
+        places = pairs.sequence, pairs.teacher
+        return self._chosen(
+            lambda table: select_rows(table, *places), lambda values: values[places]
         )
+
+    def _chosen(self, of_tables: "Choose", of_values: "Choose") -> "TopKRows":
+        """Some rows, by how they are taken out of [B, T, K] and of [B, T]."""
+        return TopKRows(
+            ids=of_tables(self.ids),
+            log_probs=of_tables(self.log_probs.detach()),
+            dropped=of_values(self.dropped),
+            vocabulary=self.vocabulary,
+            log_errors=None if self.log_errors is None else of_values(self.log_errors),
+            dropped_error=self.dropped_error,
+            dropped_at={key: of_values(value) for key, value in self.dropped_at.items()},
+            draws=self.draws,
+            entropies=None if self.entropies is None else of_values(self.entropies),
+        )
+
+
+Choose = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -97,29 +120,56 @@ class TopKRows:
     log_probs: Tensor  # [N, K]
     dropped: Tensor  # [N]
     vocabulary: int
+    log_errors: Tensor | None = None  # [N]: nats by which log_probs may be off; None: exact
+    dropped_error: float = 0.0  # nats by which a dropped mass may be too large
+    dropped_at: Mapping[float, Tensor] = field(default_factory=dict)  # [N], by temperature
+    draws: int = 0  # so many tokens were drawn instead; log_probs are their shares
+    entropies: Tensor | None = None  # [N], of whole distributions, where tokens were drawn
 
     def cast(self, dtype: torch.dtype) -> "TopKRows":
         """The same rows with probabilities of type `dtype`."""
-        return TopKRows(self.ids, self.log_probs.to(dtype), self.dropped.to(dtype), self.vocabulary)
+        return replace(self, log_probs=self.log_probs.to(dtype), dropped=self.dropped.to(dtype))
 
     def tempered(self, temperature: float) -> "TopKRows":
-        """The rows at another temperature, which only complete distributions allow.
+        """The rows at another temperature T: p^(1/T), with sum 1.
+
+        Complete rows allow every temperature, truncated ones those at which the dropped mass was
+        stored: only that tells how much of the sum the missing tokens take.
 
         Raises:
-            LossError: probability mass was dropped; how it is spread over the missing tokens
-                decides the normalising constant, and that is not known.
+            LossError: it was not, or the tokens are drawn ones, which know nothing of p^(1/T).
         """
         if temperature == 1.0:
             return self
-        truncated = int((self.dropped > 0).sum())
-        if truncated:
+        if self.draws:
+            raise LossError(
+                f"temperature {temperature} needs the teacher's whole distributions, but its "
+                "tokens are drawn ones: use 'temperature: 1', or extract without 'sampling'."
+            )
+        dropped = self.dropped_at.get(temperature, self.dropped)
+        truncated = int((dropped > 0).sum())
+        if truncated and temperature not in self.dropped_at:
             raise LossError(
                 f"temperature {temperature} needs the teacher's whole distributions, but "
                 f"{truncated} of {len(self.dropped)} are truncated: use 'temperature: 1', or "
-                "extract with 'logits: {epsilon: 0}' and no cap."
+                f"extract with 'logits: {{temperatures: [{temperature}]}}' or 'epsilon: 0.0'."
             )
-        log_probs = torch.log_softmax(self.log_probs / temperature, dim=-1)
-        return TopKRows(self.ids, log_probs, self.dropped, self.vocabulary)
+        dropped = dropped.to(self.log_probs)
+        kept = torch.log_softmax(self.log_probs / temperature, dim=-1)
+        return replace(
+            self,
+            log_probs=kept + (-dropped).log1p()[:, None],
+            dropped=dropped,
+            log_errors=self._tempered_errors(temperature, dropped),
+            dropped_at={},
+        )
+
+    def _tempered_errors(self, temperature: float, dropped: Tensor) -> Tensor | None:
+        """Errors of ln p^(1/T), of the sum that normalises it, and of what is left for it."""
+        if self.log_errors is None:
+            return None
+        left = (self.dropped_error * dropped / (1 - dropped)).log1p()
+        return 2 * self.log_errors / temperature + left
 
 
 Teacher = Tensor | TopKRows

@@ -16,6 +16,7 @@ from kd.losses.teacher import Teacher
     source="Wen et al., arXiv 2307.15190 (f-DISTILL)",
     aliases=("tvd", "tv_distance"),
     kernel="kd.losses.kernels.total_variation",
+    bound="kd.losses.bounds.total_variation",
 )
 def total_variation(student: Tensor, teacher: Teacher) -> Tensor:
     """Half the L1 distance between both distributions: 0 if they agree, at most 1.

@@ -19,7 +19,7 @@ from tests.losses.test_truncation import distributions, top_k
 
 def aligned(batch: Batch, alignment: str = "spans", temperature: float = 1.0) -> AlignedBatch:
     loss = load_loss("uld", Conventions(alignment=alignment, temperature=temperature))
-    return loss._align_batch(*batch.tensors, batch.extras)
+    return loss.align(*batch.tensors, batch.extras)
 
 
 def own(logits: Tensor, labels: Tensor, b: int, tokens: list[int], temperature: float) -> Tensor:

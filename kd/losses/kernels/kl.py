@@ -6,11 +6,13 @@ from torch import Tensor
 from kd.losses.kernels import Evaluated
 from kd.losses.kernels.separable import Pair, separable
 from kd.losses.kernels.softmax import Floats
-from kd.losses.teacher import Teacher
+from kd.losses.teacher import Teacher, TopKRows
 
 
 def forward_kl(student: Tensor, teacher: Teacher) -> Evaluated | None:
-    """See `kd.losses.kl.forward_kl`."""
+    """See `kd.losses.kl.forward_kl`; drawn tokens are left to it."""
+    if isinstance(teacher, TopKRows) and teacher.entropies is not None:
+        return None
     return separable(student, teacher, _forward)
 
 

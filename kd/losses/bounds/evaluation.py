@@ -1,0 +1,68 @@
+"""What stored logits leave open about the loss of a batch, row by row."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kd.losses.catalogue import LossInfo
+from kd.losses.chunked import parts
+from kd.losses.rows import AlignedBatch
+from kd.losses.teacher import TeacherLogits, TopKRows
+
+
+@torch.no_grad()
+def error_bounds(info: LossInfo, options: Mapping[str, Any], batch: AlignedBatch) -> Tensor | None:
+    """Upper bounds [N] of |stored - dense| for each value of a loss; None where there are none.
+
+    Args:
+        info: the loss.
+        options: its own options.
+        batch: the batch that it is evaluated on, aligned (`DistillationLoss.align`).
+    """
+    if not info.certified_under(options):
+        return None
+    if info.bound is None or not isinstance(batch.other, TeacherLogits):
+        return torch.zeros(len(batch.sequence), dtype=batch.dtype)
+    if batch.other.draws:
+        return None
+    bound = getattr(importlib.import_module(info.bound), info.name)
+    return _by_part(bound, options, batch)
+
+
+@torch.no_grad()
+def draw_variances(batch: AlignedBatch) -> Tensor | None:
+    """Variances [N] of forward KL on drawn tokens, estimated; None where none were drawn.
+
+    Of n draws v the value is the mean of -ln q_v, less a constant. Its variance is that of one
+    draw, estimated without bias from all of them, over n. The values of rows are independent.
+    """
+    return _by_part(_variance, {}, batch) if _is_drawn(batch) else None
+
+
+def _is_drawn(batch: AlignedBatch) -> bool:
+    return isinstance(batch.other, TeacherLogits) and batch.other.draws > 0
+
+
+def _by_part(
+    function: Callable[..., Tensor], options: Mapping[str, Any], batch: AlignedBatch
+) -> Tensor:
+    parameters = inspect.signature(function).parameters.values()
+    needs = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
+    known = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY}
+    chosen = {name: value for name, value in options.items() if name in known}
+    found = [
+        function(**{need: getattr(part, need) for need in needs}, **chosen) for part in parts(batch)
+    ]
+    return torch.cat(found) if found else torch.zeros(0, dtype=batch.dtype)
+
+
+def _variance(student: Tensor, teacher: TopKRows) -> Tensor:
+    shares = teacher.log_probs.exp()
+    surprise = -torch.log_softmax(student, dim=-1).gather(-1, teacher.ids)
+    surprise = surprise.masked_fill(shares == 0, 0.0)
+    mean = (shares * surprise).sum(dim=-1, keepdim=True)
+    return (shares * (surprise - mean).square()).sum(dim=-1) / (teacher.draws - 1)
