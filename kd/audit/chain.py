@@ -155,7 +155,7 @@ class Chain:
     def _source(self, artifact: Artifact, role: str, entry: dict[str, Any]) -> Source:
         sha256, identity = str(entry.get("sha256")), entry.get("identity")
         recorded = str(artifact.context.get("paths", {}).get(role, role))
-        places = input_places(artifact.stage, artifact.folder, role)
+        places = input_places(artifact.stage, artifact.folder, role, artifact.spec)
         if identity is not None and not places:
             places = tuple(self._relocated(recorded))
         writers = [(place, self.writer(place)) for place in places]

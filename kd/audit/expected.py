@@ -78,7 +78,8 @@ def _answer(experiment: Experiment, folder: str, _: str) -> Strict:
 
 
 def _extract(experiment: Experiment, folder: str, _: str) -> Strict:
-    return stages.extract_spec(experiment)
+    variant = folder.split("/")[3:]  # a variant with a name lies one folder deeper
+    return stages.extract_spec(experiment, *variant)
 
 
 def _distill(experiment: Experiment, folder: str, _: str) -> Strict:

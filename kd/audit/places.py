@@ -4,10 +4,12 @@ The layout decides, not the paths that a manifest remembers: those are not hashe
 could point them at another student. They serve only for what lies outside the results.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
-from kd.experiment.layout import CURVE, Run, teacher_path
+from kd.experiment.layout import CURVE, Run, logits_path, teacher_path
+from kd.experiment.logits import DEFAULT
 
 # Which stage writes a file or folder of this name. A table's files bear the table's own name.
 _WRITERS = {
@@ -71,7 +73,7 @@ def model_of(subject: str) -> str | None:
     return {"native": parts[-1], "teachers": parts[1]}.get(parts[0])
 
 
-def _distill_input(folder: str, role: str) -> str | None:
+def _distill_input(folder: str, role: str, spec: Mapping[str, Any]) -> str | None:
     run = run_at(folder)
     if run is None:
         return None
@@ -82,24 +84,31 @@ def _distill_input(folder: str, role: str) -> str | None:
         "train": f"data/{run.dataset}/train.parquet",
         "validation": f"data/{run.dataset}/validation.parquet",
         "answers": f"{teacher}/answers.parquet",
-        "logits": f"{teacher}/logits",
+        "logits": logits_path(run.teacher, run.dataset, _variant(spec)),
     }.get(role)
 
 
-def _teacher_input(folder: str, role: str) -> str | None:
-    """Inputs of `answer` and `extract`, which lie in `teachers/<teacher>/<dataset>`."""
+def _variant(spec: Mapping[str, Any]) -> str:
+    """The variant of the stored logits that a distillation names in its specification."""
+    method = spec.get("method")
+    named = method.get("logits") if isinstance(method, Mapping) else None
+    return named if isinstance(named, str) and "/" not in named else DEFAULT
+
+
+def _teacher_input(folder: str, role: str, _: Mapping[str, Any]) -> str | None:
+    """Inputs of `answer` and `extract`, which lie in `teachers/<teacher>/<dataset>`, or below."""
     parts = folder.split("/")
-    if len(parts) != 3:
+    if len(parts) not in (3, 4):
         return None
     return {
         "model": f"models/{parts[1]}/model",
         "train": f"data/{parts[2]}/train.parquet",
         "validation": f"data/{parts[2]}/validation.parquet",
-        "answers": f"{folder}/answers.parquet",
+        "answers": f"{teacher_path(parts[1], parts[2])}/answers.parquet",
     }.get(role)
 
 
-def _predict_input(folder: str, role: str) -> str | None:
+def _predict_input(folder: str, role: str, _: Mapping[str, Any]) -> str | None:
     subject, dataset = split_evaluation(folder)
     if role == "model":
         model = model_of(subject)
@@ -107,19 +116,19 @@ def _predict_input(folder: str, role: str) -> str | None:
     return f"data/{dataset}/{role}.parquet"
 
 
-def _score_input(folder: str, role: str) -> str | None:
+def _score_input(folder: str, role: str, _: Mapping[str, Any]) -> str | None:
     return f"{folder}/predictions.parquet" if role == "predictions" else None
 
 
-def _chart_input(folder: str, role: str) -> str | None:
+def _chart_input(folder: str, role: str, _: Mapping[str, Any]) -> str | None:
     return role
 
 
-def _table_input(folder: str, role: str) -> str | None:
+def _table_input(folder: str, role: str, _: Mapping[str, Any]) -> str | None:
     return role if role.endswith(("/scores.json", f"/{CURVE}")) else None
 
 
-_INPUTS: dict[str, Callable[[str, str], str | None]] = {
+_INPUTS: dict[str, Callable[[str, str, Mapping[str, Any]], str | None]] = {
     "answer": _teacher_input,
     "extract": _teacher_input,
     "distill": _distill_input,
@@ -130,13 +139,17 @@ _INPUTS: dict[str, Callable[[str, str], str | None]] = {
 }
 
 
-def input_places(stage: str, folder: str, role: str) -> tuple[str, ...]:
+def input_places(
+    stage: str, folder: str, role: str, spec: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
     """Where a stage that wrote into `folder` may have read the input `role` from.
+
+    Of its specification only the variant of the stored logits is read.
 
     Nothing where the layout does not say: the input then lies outside the results.
     """
     if stage == "pretrain":  # which of the two depends on the dataset
         return f"data/{role}/pretraining.parquet", f"data/{role}/train.parquet"
     find = _INPUTS.get(stage)
-    place = find(folder, role) if find else None
+    place = find(folder, role, spec or {}) if find else None
     return () if place is None else (place,)

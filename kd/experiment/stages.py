@@ -23,9 +23,10 @@ from kd.experiment.expansion import (
     used_datasets,
 )
 from kd.experiment.layout import Run
-from kd.experiment.logits import Logits
+from kd.experiment.logits import DEFAULT, Logits, variant_of
 from kd.experiment.methods import Method
 from kd.experiment.models import MicroModel
+from kd.experiment.requirements import reads_logits
 from kd.experiment.schema import Evaluation, Experiment, Generation, Table, Training
 
 AnySpec = TypeVar("AnySpec", bound=Strict)
@@ -172,30 +173,33 @@ def answer_spec(experiment: Experiment, teacher: str, dataset: str) -> AnswerSpe
     )
 
 
-def extract_spec(experiment: Experiment, variant: str | None = None) -> ExtractSpec:
-    """Specification of a variant of the stored teacher logits; None is the first.
+def extract_spec(experiment: Experiment, variant: str = DEFAULT) -> ExtractSpec:
+    """Specification of a variant of the stored teacher logits.
 
     Raises:
         ExperimentError: there is no such variant.
     """
-    name = next(iter(experiment.logits)) if variant is None else variant
-    if name not in experiment.logits:
+    if variant not in experiment.logits:
         raise ExperimentError(
-            f"experiment '{experiment.name}' has no logits '{name}'. "
-            f"{nearest(name, experiment.logits)}"
+            f"experiment '{experiment.name}' has no logits '{variant}'. "
+            f"{nearest(variant, experiment.logits)}"
         )
-    return ExtractSpec(logits=experiment.logits[name])
+    return ExtractSpec(logits=experiment.logits[variant])
 
 
 def distill_spec(experiment: Experiment, run: Run) -> DistillSpec:
-    """Specification of one run."""
+    """Specification of one run. Its method names the logits that it reads, but the default."""
+    method = experiment.methods[run.method]
+    stored = reads_logits(method)
+    variant = variant_of(method, experiment.logits)
+    named = variant if stored and variant != DEFAULT else None
     return DistillSpec(
         dataset=run.dataset,
-        method=experiment.methods[run.method],
+        method=method.model_copy(update={"logits": named}),
         training=experiment.training,
         fraction=run.fraction,
         seed=run.seed,
-        max_logit_error=experiment.max_logit_error,
+        max_logit_error=experiment.max_logit_error if stored else None,
     )
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd.logits.rows import AnswerBatch, StoredRows
-from kd.logits.selection import CHUNK_ENTRIES, Ints, shift
+from kd.logits.rows import AnswerBatch, StoredRows, TeacherRow
+from kd.logits.selection import CHUNK_ENTRIES, Floats, Ints, shift
 
 
 def draw_rows(answers: AnswerBatch, logits: Tensor, draws: int, seed: int) -> StoredRows:
@@ -62,6 +62,18 @@ def draw_rows(answers: AnswerBatch, logits: Tensor, draws: int, seed: int) -> St
         dropped=np.zeros((len(counts), 1)),
         entropies=entropies.astype(np.float32),
     )
+
+
+def gradient_variance(row: TeacherRow) -> Floats:
+    """E |p^ - p|^2 = (1 - sum p_v^2) / N of each token of a drawn row, [T], estimated.
+
+    Of N draws, n_v of which are v, the sum of n_v (n_v - 1) / (N (N - 1)) estimates sum p_v^2
+    without bias.
+    """
+    numbers = row.log_probs.double().exp().numpy() * row.draws
+    pairs = np.concatenate([[0.0], (numbers * (numbers - 1)).cumsum()])[row.offsets.numpy()]
+    same: Floats = np.diff(pairs) / (row.draws * (row.draws - 1))
+    return (1 - same) / row.draws
 
 
 def _generator(row_id: str, seed: int) -> np.random.Generator:

@@ -202,7 +202,7 @@ class LogitWriter:
         try:
             journal = json.loads((self._partial / JOURNAL).read_text(encoding="utf-8"))
             shards = [Shard.model_validate(shard) for shard in journal.pop("shards")]
-        except (OSError, ValueError, KeyError, AttributeError):
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return []
         if self._fingerprint is None or journal != self._settings():
             return []

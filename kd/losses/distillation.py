@@ -80,16 +80,21 @@ class DistillationLoss(nn.Module):
         batch = self.align(student_logits, teacher_logits, student_labels, teacher_labels, extras)
         if not len(batch.sequence):
             return batch.student.sum()  # 0, with a zero gradient
-        weights = self._weights(batch, normalizer)
+        weights = self.weights(batch, normalizer)
         if self._row_by_row:
             return weighted_sum(batch, weights, self._evaluate)
         values = self._body(**{need: getattr(batch, need) for need in self.info.needs})
         # A scalar is the value of the whole batch; among micro-batches it counts by its rows.
         return (weights.to(values.dtype) * values).sum()
 
-    def _weights(self, batch: AlignedBatch, normalizer: int | None = None) -> Tensor:
-        scale = self.conventions.temperature**2 if self.conventions.t2_scaling else 1.0
-        return row_weights(batch.sequence, self.conventions.reduction, normalizer) * scale
+    @property
+    def scale(self) -> float:
+        """What all values are multiplied by."""
+        return self.conventions.temperature**2 if self.conventions.t2_scaling else 1.0
+
+    def weights(self, batch: AlignedBatch, normalizer: int | None = None) -> Tensor:
+        """What the value of each of N rows counts in the loss of a batch, [N] float64."""
+        return row_weights(batch.sequence, self.conventions.reduction, normalizer) * self.scale
 
     def term(self, student_logits: Tensor, **compared: Any) -> Term:
         """What `kd.losses.fused_head` evaluates; `student_logits` are its placeholder.
@@ -99,7 +104,7 @@ class DistillationLoss(nn.Module):
         """
         self.require_row_by_row()
         batch = self.align(student_logits, **compared)
-        return Term(batch, self._weights(batch), self._evaluate)
+        return Term(batch, self.weights(batch), self._evaluate)
 
     def require_row_by_row(self) -> None:
         """Refuse what the output layer cannot be fused with.

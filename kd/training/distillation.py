@@ -104,6 +104,7 @@ def _build(
         setup=_setup(spec, model, tokenizer, teacher, steps),
         live=live,
         fused_head=spec.training.fused_head,
+        max_logit_error=spec.max_logit_error,
     )
     if spec.training.fused_head:
         require_linear_head(model)

@@ -129,6 +129,7 @@ class Loop:
         self.step += 1
         self.history.append(
             {"step": self.step, **values, "gradient_norm": norm, "learning_rate": rate}
+            | terms.exactness
         )
         return values
 

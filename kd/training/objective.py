@@ -1,13 +1,16 @@
 """What a student minimises: `ce_weight * CE(teacher text) + weight * loss(teacher, student)`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from kd.errors import LossError, TrainingError
 from kd.experiment.methods import Method
+from kd.losses.bounds.report import exactness
 from kd.losses.distillation import Conventions, Extras, Setup, load_loss
 from kd.losses.features import Features
 from kd.losses.fused_head import placeholder, sums_through_head
@@ -25,6 +28,7 @@ class Terms:
     total: Tensor
     cross_entropy: Tensor
     distillation: Tensor | None
+    exactness: dict[str, float] = field(default_factory=dict)  # of training on stored logits
 
     def values(self) -> dict[str, float]:
         """The parts as numbers, under the names of the training curve."""
@@ -49,6 +53,7 @@ class Objective(nn.Module):
         setup: Setup | None = None,
         live: LiveTeacher | None = None,
         fused_head: bool = False,
+        max_logit_error: float | None = None,
     ) -> None:
         """Load the method's losses.
 
@@ -59,6 +64,8 @@ class Objective(nn.Module):
             setup: what the loss needs once.
             live: the teacher, where it runs at every step.
             fused_head: evaluate the student's output layer together with the losses.
+            max_logit_error: most by which the loss of a batch may be off, for what was stored of
+                the teacher.
 
         Raises:
             LossError: an option that the loss does not have, or a loss that cannot be fused.
@@ -68,6 +75,7 @@ class Objective(nn.Module):
         self._eos = eos_token_id
         self._live = live
         self._fused = fused_head
+        self._max_logit_error = max_logit_error
         self._cross_entropy = load_loss("cross_entropy", Conventions(shift=shift))
         self._loss = None
         if method.loss != "none":
@@ -83,6 +91,14 @@ class Objective(nn.Module):
             self._loss = load_loss(method.loss, conventions, setup=setup, **method.options)
             if fused_head:
                 self._loss.require_row_by_row()
+                self._require_no_limit()
+
+    def _require_no_limit(self) -> None:
+        if self._max_logit_error is not None:
+            raise LossError(
+                "'max_logit_error' is checked against the student's logits, which 'fused_head' "
+                "never holds: leave one of them out."
+            )
 
     @property
     def _reads_features(self) -> bool:
@@ -103,8 +119,11 @@ class Objective(nn.Module):
         total = self._method.ce_weight * cross_entropy
         if self._loss is None:
             return Terms(total, cross_entropy, None)
-        distillation = self._loss(outputs.logits, **self._compared(model, outputs, batch))
-        return Terms(total + self._method.weight * distillation, cross_entropy, distillation)
+        given = self._compared(model, outputs, batch)
+        distillation = self._loss(outputs.logits, **given)
+        exactness = self._exactness(outputs.logits, given)
+        total = total + self._method.weight * distillation
+        return Terms(total, cross_entropy, distillation, exactness)
 
     def _through_head(self, model: PreTrainedModel, batch: Batch, target: Tensor) -> Terms:
         """The same, without the student's logits as a whole."""
@@ -141,6 +160,26 @@ class Objective(nn.Module):
             "teacher_labels": teacher_labels,
             "extras": extras,
         }
+
+    def _exactness(self, student_logits: Tensor, given: dict[str, Any]) -> dict[str, float]:
+        """What stored logits leave open about a batch.
+
+        Raises:
+            TrainingError: it is more than `max_logit_error`.
+        """
+        if not self.training or not isinstance(given["teacher_logits"], TeacherLogits):
+            return {}
+        assert self._loss is not None
+        batch = self._loss.align(student_logits, **given)
+        found = exactness(self._loss, self._method.options, batch)
+        error, limit = found.get("logit_error_mean", 0.0), self._max_logit_error
+        if limit is not None and not error <= limit:
+            raise TrainingError(
+                f"'{self._method.loss}' may be off by {error:.3g} on a batch for what was stored "
+                f"of the teacher, but 'max_logit_error' is {limit}. Lower 'logits.epsilon', raise "
+                "the cap if there is one, or allow more."
+            )
+        return {name: value for name, value in found.items() if isfinite(value)}
 
     def step(self, values: dict[str, float]) -> None:
         """Advance the loss's own schedule after an optimiser step that had these values."""

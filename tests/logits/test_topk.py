@@ -45,7 +45,8 @@ def test_the_fewest_tokens_that_leave_at_most_epsilon_are_kept(
         assert len(set(ids.tolist())) == count and 1 <= count <= (cap or 6)
         assert (kept.diff() <= 0).all() and others.max() <= probs[token][ids[-1]]
         torch.testing.assert_close(kept.double().exp(), probs[token][ids], rtol=1e-5, atol=1e-30)
-        assert row.dropped[token].item() == pytest.approx(others.sum().item(), rel=1e-6, abs=1e-15)
+        assert row.dropped[token].item() == pytest.approx(others.sum().item(), rel=2e-5, abs=1e-15)
+        assert row.dropped[token].double() >= others.sum() * (1 - 1e-6)  # rounded up
         assert count == cap or others.sum() <= epsilon * (1 + 1e-9) + 1e-15
         one_less = others.sum() + probs[token][ids[-1]]
         assert count == 1 or one_less > epsilon * (1 - 1e-9)
@@ -53,7 +54,7 @@ def test_the_fewest_tokens_that_leave_at_most_epsilon_are_kept(
 
 def test_nothing_possible_is_dropped_at_epsilon_zero() -> None:
     row = keep(torch.tensor([[0.0, -torch.inf, -700.0], [1.0, 2.0, 3.0]]))
-    assert row.offsets.tolist() == [0, 2, 5] and row.dropped.tolist() == [0.0, 0.0]
+    assert row.offsets.tolist() == [0, 2, 5] and row.dropped.tolist() == [[0.0], [0.0]]
     assert row.ids.tolist() == [0, 2, 2, 1, 0]
 
 

@@ -117,6 +117,8 @@ def test_the_objective_is_its_formula_and_leaves_eos_to_cross_entropy(
         dropped=torch.nn.functional.pad(batch.teacher.dropped, (0, 2)),
         lengths=batch.teacher.lengths + 2,
         token_ends=None,
+        log_errors=None,
+        dropped_at={},
     )
     terms = made.objective(made.model, replace(batch, teacher=teacher))
     logits = made.model(**batch.inputs).logits
