@@ -152,6 +152,14 @@ class Experiment(Strict):
             raise ValueError("must not be empty")
         return block
 
+    @field_validator("logits")
+    @classmethod
+    def _free_folders(cls, variants: dict[str, Logits]) -> dict[str, Logits]:
+        for name in variants:
+            if name in ("eval", "logits"):  # they lie beside the variants' own
+                raise ValueError(f"'{name}' is the name of another folder: rename the logits")
+        return variants
+
     @field_validator("methods")
     @classmethod
     def _free_columns(cls, methods: dict[str, Method]) -> dict[str, Method]:

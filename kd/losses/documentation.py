@@ -84,6 +84,7 @@ def _entry(info: LossInfo) -> str:
         f"- vocabularies: {'one, shared' if info.same_vocabulary else 'any'}",
         f"- alignments: {', '.join(info.alignments)}",
         f"- from a top-k teacher: {_truncation(info)}{_exceptions(info)}",
+        f"- error on stored logits: {_bound(info)}",
         *(f"- needs `{need}`: {BATCH[need].description}" for need in info.needs),
         *(f"- needs once `{need}`: {SETUP[need].description}" for need in info.setup),
         f"- options: {options or 'none'}",
@@ -105,6 +106,16 @@ def _entry(info: LossInfo) -> str:
 
 def _truncation(info: LossInfo) -> str:
     return info.truncation.replace("_", " ")
+
+
+def _bound(info: LossInfo) -> str:
+    if info.bound is None:
+        return "none, no distribution is read" if info.certified_under({}) else "no bound"
+    excepted = "".join(
+        f"; no bound with `{option}` {' or '.join(map(repr, values))}"
+        for option, values in info.unbounded_when.items()
+    )
+    return f"bounded (`{info.bound}`){excepted}"
 
 
 def _exceptions(info: LossInfo) -> str:

@@ -5,7 +5,9 @@ import re
 import pytest
 
 from kd.errors import ExperimentError
+from kd.experiment.layout import Run
 from kd.experiment.loading import experiment_files, load_experiment, merge
+from kd.experiment.stages import distill_spec, extract_spec
 
 
 def refusal(path, overrides=None) -> str:
@@ -192,6 +194,79 @@ def test_yaml_cannot_construct_objects(tmp_path):
 def test_a_method_that_would_not_do_what_it_says_is_refused(content, write, method, said):
     content["methods"]["extra"] = method
     assert said in refusal(write(content))
+
+
+@pytest.mark.parametrize(
+    ("logits", "method", "said"),
+    [
+        ({"precision": "compact", "epsilon": 0.0}, {}, "needs an 'epsilon' above 0"),
+        ({"sampling": {"draws": 9}, "cap": 5}, {}, "mean nothing beside it"),
+        ({"temperatures": [1.0]}, {}, "must be distinct, and others than 1"),
+        ({"ids": False}, {"loss": "forward_kl"}, "reads token ids for 'forward_kl'"),
+        ({"sampling": {}}, {"loss": "uld"}, "would be biased: 'uld' is not linear"),
+        ({"a": {}, "b": {}}, {"loss": "uld"}, "'methods.extra.logits' names 'default'"),
+        ({"a": {}, "b": {}}, {"loss": "uld", "logits": "c"}, "names 'c'"),
+        ({"eval": {}}, {}, "'eval' is the name of another folder"),
+    ],
+)
+def test_logits_that_do_not_serve_are_refused(content, write, logits, method, said):
+    content["methods"] = {"extra": {"loss": "none"} | method}
+    content["logits"] = logits
+    assert said in refusal(write(content))
+
+
+def test_variants_of_the_logits_are_chosen_by_methods(content, write):
+    content["logits"] = {"sharp": {"epsilon": 1e-3}, "flat": {"epsilon": 0.0, "ids": False}}
+    content["methods"] = {
+        "one": {"loss": "forward_kl", "logits": "sharp"},
+        "two": {"loss": "uld", "temperature": 2.0, "logits": "flat"},
+        "teacher_text": {"loss": "none"},
+    }
+    content["students"]["opt"]["tokenizer"] = content["teachers"]["llama"]["tokenizer"]
+    experiment = load_experiment(write(content))
+    assert extract_spec(experiment, "sharp").logits.epsilon == 1e-3
+    specs = {
+        name: distill_spec(experiment, Run("squad", "llama", "opt", name, 100, 0))
+        for name in experiment.methods
+    }
+    assert [spec.method.logits for spec in specs.values()] == ["sharp", "flat", None]
+    with pytest.raises(ExperimentError, match=r"no logits 'shrap'.*sharp"):
+        extract_spec(experiment, "shrap")
+
+
+def test_the_only_logits_serve_all_methods_and_bare_options_are_the_default(content, write):
+    content["logits"] = {"sharp": {"epsilon": 1e-3}}
+    run = Run("squad", "llama", "opt", "uld", 100, 0)
+    assert distill_spec(load_experiment(write(content)), run).method.logits == "sharp"
+    content["logits"] = {"epsilon": 1e-3, "cap": 7}
+    experiment = load_experiment(write(content))
+    assert distill_spec(experiment, run).method.logits is None
+    assert extract_spec(experiment).logits.cap == 7
+
+
+@pytest.mark.parametrize(
+    ("method", "logits", "said"),
+    [
+        ({"loss": "jensen_shannon", "options": {"teacher_weight": 0.0}}, {}, "nothing bounds"),
+        ({"loss": "reverse_kl"}, {}, "nothing bounds the error of 'reverse_kl'"),
+        ({"loss": "renormalised_kl"}, {}, "nothing bounds the error of 'renormalised_kl'"),
+        ({"loss": "forward_kl"}, {"sampling": {}}, "has a variance and no bound"),
+        ({"loss": "reverse_kl"}, {"epsilon": 0.0}, ""),
+        ({"loss": "forward_kl"}, {}, ""),
+        ({"loss": "uld"}, {}, ""),
+    ],
+)
+def test_losses_without_a_bound_are_refused_under_a_limit(content, write, method, logits, said):
+    content["students"]["opt"]["tokenizer"] = content["teachers"]["llama"]["tokenizer"]
+    content["methods"] = {"teacher_text": {"loss": "none"}, "extra": method}
+    content["logits"] = logits
+    load_experiment(write(content))
+    content["max_logit_error"] = 0.01
+    path = write(content)
+    if said:
+        assert said in refusal(path)
+    else:
+        load_experiment(path)
 
 
 def test_variants_that_need_whole_distributions_are_refused_on_truncated_ones(content, write):

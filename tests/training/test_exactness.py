@@ -1,0 +1,94 @@
+"""Training says how far its loss may be off for what was stored of the teacher, and can refuse."""
+
+import math
+
+import pytest
+import torch
+
+from kd.errors import TrainingError
+from kd.experiment.methods import Method
+from kd.logits import LogitReader, LogitWriter
+from kd.losses import available_losses
+from kd.losses.bounds.report import exactness
+from kd.losses.distillation import Conventions, load_loss
+from kd.models.offsets import encode_answer_with_ends
+from kd.training.batches import Collator
+from kd.training.checkpoints import CheckpointFolder
+from tests.losses.batches import batch_for, stored
+
+
+def truncated_store(folder, answers, tokenizer, **settings) -> LogitReader:
+    """Teacher distributions over the students' own tokens."""
+    width, generator = len(tokenizer), torch.Generator().manual_seed(5)
+    with LogitWriter(folder, vocabulary=width, **settings) as writer:
+        for answer in answers:
+            ids, ends = map(torch.tensor, encode_answer_with_ends(tokenizer, answer.answer))
+            logits = 4 * torch.randn(len(ids), width, generator=generator)
+            writer.add(answer.id, ids, logits, ends=ends)
+    return LogitReader(folder)
+
+
+def run(made, tmp_path):
+    """Train to the end; returns the records of its steps."""
+    made.loop.run(CheckpointFolder(tmp_path / "checkpoints", "f"), lambda *_: None)
+    return [record for record in made.loop.history if "loss" in record]
+
+
+@pytest.fixture
+def on_store(setup, answers, tokenizer, tmp_path):
+    """Build a loop that reads a truncated store: `on_store(method, **settings)`."""
+
+    def build(method, **settings):
+        made = setup(method=method)
+        store = truncated_store(tmp_path / "truncated", answers, tokenizer, **settings)
+        collate = Collator(tokenizer.pad_token_id, encoder_decoder=False, store=store)
+        object.__setattr__(made.material, "collate", collate)
+        return made
+
+    return build
+
+
+@pytest.mark.parametrize("loss", ["uld", "jensen_shannon", "skew_kl"])
+def test_each_step_says_by_how_much_its_loss_may_be_off(on_store, tmp_path, loss):
+    made = on_store(Method(loss=loss), epsilon=1e-2)
+    steps = run(made, tmp_path)
+    assert len(steps) == made.loop.total_steps
+    for record in steps:
+        assert 0 < record["logit_error_mean"] <= record["logit_error_max"] < 0.2
+    assert len({record["logit_error_mean"] for record in steps}) > 1
+    assert not any("error" in key for record in made.loop.history for key in record if "val" in key)
+
+
+def test_a_loss_without_a_bound_says_nothing(on_store, tmp_path):
+    (record, *_) = run(on_store(Method(loss="reverse_kl"), epsilon=1e-2), tmp_path)
+    assert not any(key.startswith("logit_error") for key in record)
+
+
+def test_on_drawn_tokens_the_deviation_is_said_instead(on_store, tmp_path):
+    (record, *_) = run(on_store(Method(loss="forward_kl"), draws=30), tmp_path)
+    assert record["logit_error_std"] > 0 and "logit_error_mean" not in record
+
+
+def test_a_batch_that_is_too_uncertain_ends_the_training(on_store, tmp_path):
+    made = on_store(Method(loss="uld"), epsilon=0.2)
+    made.objective._max_logit_error = 1e-3
+    with pytest.raises(TrainingError, match=r"'uld' may be off by .*'max_logit_error' is 0.001"):
+        run(made, tmp_path)
+    made = on_store(Method(loss="uld"), epsilon=1e-4)
+    made.objective._max_logit_error = 1e-3
+    assert run(made, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, info in available_losses().items() if info.bound is not None]
+)
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+def test_the_mean_bounds_the_loss_of_the_batch_as_its_reduction_has_it(name, reduction):
+    batch = batch_for(name)
+    truncated = stored(batch, epsilon=0.05)
+    loss = load_loss(name, Conventions(reduction=reduction), setup=batch.setup)
+    found = exactness(loss, {}, loss.align(*truncated.tensors, truncated.extras))
+    dense = loss(*batch.tensors, extras=batch.extras)
+    value = loss(*truncated.tensors, extras=truncated.extras)
+    assert (value - dense).abs().item() <= found["logit_error_mean"] + 1e-6
+    assert 0 < found["logit_error_mean"] <= found["logit_error_max"] < math.inf
