@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from kd.training.checkpoints import CheckpointFolder
 
 from kd.errors import TrainingError
 from kd.experiment.methods import Method
@@ -13,7 +14,6 @@ from kd.losses.bounds.report import exactness
 from kd.losses.distillation import Conventions, load_loss
 from kd.models.offsets import encode_answer_with_ends
 from kd.training.batches import Collator
-from kd.training.checkpoints import CheckpointFolder
 from tests.losses.batches import batch_for, stored
 
 
