@@ -229,7 +229,8 @@ def test_variants_of_the_logits_are_chosen_by_methods(content, write):
         name: distill_spec(experiment, Run("squad", "llama", "opt", name, 100, 0))
         for name in experiment.methods
     }
-    assert [spec.method.logits for spec in specs.values()] == ["sharp", "flat", None]
+    read = {name: spec.method.logits for name, spec in specs.items()}
+    assert read == {"one": "sharp", "two": "flat", "teacher_text": None}
     with pytest.raises(ExperimentError, match=r"no logits 'shrap'.*sharp"):
         extract_spec(experiment, "shrap")
 
