@@ -96,7 +96,7 @@ class LogitWriter:
         self._layout = Layout.of(self._index)
         self._folder = folder
         self._partial = folder.with_name(f".{folder.name}.partial")
-        self._lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+        self._lock = FileLock(folder.with_name(f".{folder.name}.writer.lock"))
         self._fingerprint = fingerprint
         self._shard_entries = shard_entries
         self._pending: list[StoredRows] = []
