@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from kd.errors import ArtifactError
@@ -177,7 +177,8 @@ class LogitWriter:
             return
         path = self._partial / f"shard-{len(self._shards):05d}.safetensors"
         with atomic_file(path) as staging:
-            save_file(pack(self._pending, self._layout), staging)
+            # Not save_file, which lets nobody else read what it writes.
+            staging.write_bytes(save(pack(self._pending, self._layout)))
         self._shards.append(
             Shard(
                 file=path.name,

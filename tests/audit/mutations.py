@@ -41,6 +41,7 @@ from tests.audit.tampering import (
     RUN,
     Tamper,
     change_experiment,
+    copy_over,
     cut,
     edit_context,
     edit_every_manifest,
@@ -97,6 +98,10 @@ TAMPERED: Mapping[Rule, Mapping[str, Tamper]] = {
         "truncated logit shard": cut(SHARDS[0]),
         "missing logit shard": remove(SHARDS[0]),
         "two logit shards swapped": swap(*SHARDS),
+        "a logit shard in place of another": copy_over(*SHARDS),
+        "edited index of teacher logits": replace_text(
+            f"results/tiny/{LOGITS}/index.json", '"r0"', '"r9"'
+        ),
         "flipped bit in predictions": flip(f"{EVAL}/predictions.parquet"),
         "flipped bit in the test rows": flip(f"data/{DATASET}/test.parquet"),
         "edited score": replace_text(f"results/tiny/{EVAL}/scores.json", '"mean":', '"mean":1'),

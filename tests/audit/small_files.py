@@ -43,7 +43,11 @@ def write_store(folder: Path) -> None:
         save_file({"log_probs": np.full(64, -1.0 - number, dtype=np.float32)}, path)
         size, sha256 = path.stat().st_size, file_digest(path)
         shards.append({"file": path.name, "bytes": size, "sha256": sha256, "ids": [f"r{number}"]})
-    (folder / "index.json").write_text(canonical_json({"shards": shards}), encoding="utf-8")
+    index = {
+        **{"schema_version": 3, "vocabulary": 64, "epsilon": 1e-4, "cap": None, "ids": True},
+        **{"precision": "full", "step": None, "temperatures": [], "draws": None, "origin": {}},
+    }
+    (folder / "index.json").write_text(canonical_json(index | {"shards": shards}), encoding="utf-8")
 
 
 def curve_of(run: Run) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -40,6 +41,11 @@ def cut(part: str) -> Tamper:
         file.write_bytes(file.read_bytes()[:-16])
 
     return tamper
+
+
+def copy_over(victim: str, other: str) -> Tamper:
+    """Put a copy of another file in the place of one."""
+    return lambda world: shutil.copy(world.results / other, world.results / victim)
 
 
 def remove(part: str) -> Tamper:
