@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from kd.errors import ExperimentError, nearest
 from kd.experiment.base import Natural, Positive, Strict
 from kd.experiment.methods import Method
 from kd.experiment.requirements import reads_logits
@@ -83,6 +84,17 @@ def variant_of(method: Method, variants: Mapping[str, Logits]) -> str:
     if method.logits is not None:
         return method.logits
     return next(iter(variants)) if len(variants) == 1 else DEFAULT
+
+
+def find_variant(name: str, variants: Mapping[str, Logits]) -> Logits:
+    """The variant called `name`.
+
+    Raises:
+        ExperimentError: there is none.
+    """
+    if name not in variants:
+        raise ExperimentError(f"the experiment has no logits '{name}'. {nearest(name, variants)}")
+    return variants[name]
 
 
 def store_findings(

@@ -23,7 +23,7 @@ from kd.experiment.expansion import (
     used_datasets,
 )
 from kd.experiment.layout import Run
-from kd.experiment.logits import DEFAULT, Logits, variant_of
+from kd.experiment.logits import DEFAULT, Logits, find_variant, variant_of
 from kd.experiment.methods import Method
 from kd.experiment.models import MicroModel
 from kd.experiment.requirements import reads_logits
@@ -179,12 +179,7 @@ def extract_spec(experiment: Experiment, variant: str = DEFAULT) -> ExtractSpec:
     Raises:
         ExperimentError: there is no such variant.
     """
-    if variant not in experiment.logits:
-        raise ExperimentError(
-            f"experiment '{experiment.name}' has no logits '{variant}'. "
-            f"{nearest(variant, experiment.logits)}"
-        )
-    return ExtractSpec(logits=experiment.logits[variant])
+    return ExtractSpec(logits=find_variant(variant, experiment.logits))
 
 
 def distill_spec(experiment: Experiment, run: Run) -> DistillSpec:

@@ -29,6 +29,25 @@ def test_a_dry_run_plans_every_run_of_every_table(checkout, name):
         assert job_counts(done.stdout)["distill"] == len(table_runs(experiment, table))
 
 
+def test_each_variant_of_the_logits_that_a_method_reads_is_extracted_once(checkout):
+    """Two methods share the default one, one has its own, and nobody reads the third."""
+    file = checkout.path / "experiments" / "variants.yaml"
+    file.write_text(
+        "extends: smoke.yaml\nname: variants\n"
+        "logits: {default: {}, sorted: {ids: false}, unread: {cap: 5}}\n"
+        "methods: {more: {loss: uld, weight: 0.5}, own: {loss: uld, logits: sorted}}\n"
+    )
+    target = "results/variants/tables/table2.csv"
+    done = checkout.snakemake(target, "-n", "-p", "--config", "experiment=variants")
+    file.unlink()
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("kd extract ") == 2
+    teacher = "results/variants/teachers/llama/squad"
+    assert f"--out {teacher}/logits " in done.stdout
+    assert f"--out {teacher}/sorted/logits " in done.stdout
+    assert done.stdout.count(f"--logits {teacher}/sorted/logits") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
