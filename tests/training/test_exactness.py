@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from kd.training.checkpoints import CheckpointFolder
 
 from kd.errors import TrainingError
 from kd.experiment.methods import Method
@@ -13,6 +12,7 @@ from kd.losses import available_losses
 from kd.losses.bounds.report import exactness
 from kd.losses.distillation import Conventions, load_loss
 from kd.models.offsets import encode_answer_with_ends
+from kd.resume.checkpoints import CheckpointFolder
 from kd.training.batches import Collator
 from tests.losses.batches import batch_for, stored
 
