@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 CHUNK_ENTRIES = 1 << 20  # logits at a time: what is made of them stays in a core's cache
+DEVICE_ENTRIES = 1 << 26  # the same elsewhere than on a CPU, where a call costs more than that
 CHUNK_ROWS = 1 << 12  # as many as a sorting key has room for
 ID_BITS = 20  # of a token in a sorting key
 BINS = 8  # of the histogram, for each nat
@@ -54,7 +55,8 @@ def select(
         cap: number of tokens that may be kept; None for any.
         temperatures: others than 1 at which the mass of what is not kept is wanted.
     """
-    size = min(max(CHUNK_ENTRIES // max(logits.shape[-1], 1), 1), CHUNK_ROWS)
+    entries = CHUNK_ENTRIES if logits.device.type == "cpu" else DEVICE_ENTRIES
+    size = min(max(entries // max(logits.shape[-1], 1), 1), CHUNK_ROWS)
     parts = [
         _select(rows, own, epsilon, cap, temperatures)
         for rows, own in zip(torch.split(logits, size), torch.split(tokens, size), strict=True)
