@@ -5,6 +5,7 @@ The only file of the workflow that holds functions; what they compute lies in th
 
 import atexit
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -64,17 +65,22 @@ def load(name):
 SELECTED = load(config.get("experiment", "micro"))
 
 
+FAILED_LOG = re.compile(r"^\s*log: (.+) \(check log file", re.MULTILINE)
+
+
+def read_log(path):
+    file = Path(path)
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
 def repeat_refusals(logs):
     """Say last what `kd` refused, at exit: below all that Snakemake has to say."""
-    lines = [
-        line
-        for log in logs
-        for line in Path(log).read_text(encoding="utf-8").splitlines()
-    ]
+    texts = [read_log(log) for log in logs]
+    named = [names for text in texts for names in FAILED_LOG.findall(text)]
+    texts += [read_log(log) for names in named for log in names.split(", ")]
+    lines = [line.strip() for text in texts for line in text.splitlines()]
     refusals = dict.fromkeys(
-        line.strip()
-        for line in lines
-        if line.startswith(("kd: error: ", "kd: interrupted: "))
+        line for line in lines if line.startswith(("kd: error: ", "kd: interrupted: "))
     )
     atexit.register(lambda: print(*refusals, sep="\n", file=sys.stderr))
 

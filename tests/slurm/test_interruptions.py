@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.slurm.conftest import (
+    PATIENCE,
     RUN,
     SEEDS,
     Workers,
@@ -122,9 +123,9 @@ def test_a_failing_job_is_named_in_one_screenful_with_its_log(node, finished, tm
     target = f"{run}/eval/squad/predictions.parquet"
     options = ("--forcerun", "predict_student", "--retries", "0")
     failed = start(copy, target, *options, "--config", "experiment=smoke")
-    assert failed.process.wait(200) != 0
+    assert failed.process.wait(PATIENCE) != 0
     screen = failed.output().splitlines()[-40:]
-    assert any("predict_student" in line for line in screen), failed.output()
+    assert any("Error in rule predict_student" in line for line in screen), failed.output()
     assert any("eval/squad/predict.log" in line for line in screen)
     assert any("logs/slurm/rule_predict_student" in line for line in screen)
     assert screen[-1].startswith("kd: error: ")
