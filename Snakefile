@@ -31,8 +31,10 @@ include: "rules/report.smk"
 # tracking store has one writer, whose machine need not share locks with any other.
 localrules:
     all,
+    chart,
     data,
     headline,
+    report,
     table,
     track,
 

@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted((ROOT / "profiles").glob("*/profile.yaml"))
 RULES = "\n".join(file.read_text() for file in (ROOT / "rules").glob("*.smk"))
 NAMES = set(re.findall(r"^(?:use )?rule (?:\w+ as )?(\w+)", RULES, re.MULTILINE))
-LOCAL = {"all", "data", "headline", "table", "track"}
+BLOCK = (ROOT / "Snakefile").read_text().partition("\nlocalrules:\n")[2].partition("\n\n")[0]
+LOCAL = set(re.findall(r"\w+", BLOCK))
 
 
 def profile(path: Path) -> dict:
@@ -29,6 +30,7 @@ def test_every_rule_that_runs_on_a_node_has_a_runtime():
     content = profile(ROOT / "profiles/slurm/profile.yaml")
     limited = {rule for rule, given in content["set-resources"].items() if "runtime" in given}
     assert limited == NAMES - LOCAL
+    assert {"data", "track"} <= LOCAL  # the network, and the tracking store's one writer
 
 
 def test_some_partition_takes_every_job_with_and_without_a_gpu():
