@@ -141,7 +141,7 @@ class Workers:
 
 
 def checkpoints_of(seed: int | str) -> str:
-    return f"checkpoints/smoke/squad/llama/opt/teacher_text/f100/s{seed}"
+    return f"checkpoints/smoke/runs/squad/llama/opt/teacher_text/f100/s{seed}"
 
 
 def workers_of(checkout: Checkout, argument: str = "") -> list[int]:
