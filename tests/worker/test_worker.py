@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import kd
+from kd.interruption import EXIT_STATUS
 from kd.worker.protocol import address
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets and pidfds")
@@ -131,7 +132,7 @@ def test_a_signal_reaches_the_fork(owner: Owner, number: signal.Signals) -> None
     waiting.send_signal(number)
     _until(lambda: fork not in _processes())
     waiting.wait(timeout=60)
-    expected = 128 + signal.SIGTERM if number == signal.SIGTERM else -signal.SIGKILL
+    expected = EXIT_STATUS if number == signal.SIGTERM else -signal.SIGKILL
     assert waiting.returncode == expected
 
 
