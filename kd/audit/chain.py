@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.audit.places import input_places, writer_of
+from kd.errors import ArtifactError
 from kd.provenance.canonical import digest
 from kd.provenance.manifest import SCHEMA, path_digest
 
@@ -134,6 +135,17 @@ class Chain:
             file = self.results / folder / f"{name}{SUFFIX}"
             self._artifacts[folder, name] = _read(Artifact(folder, name, file))
         return self._artifacts[folder, name]
+
+    def maker(self, path: str) -> Artifact:
+        """The artifact that `path` belongs to by the layout, there or not.
+
+        Raises:
+            ArtifactError: no stage writes there.
+        """
+        place = writer_of(path)
+        if place is None:
+            raise ArtifactError(f"{path}: no stage of the chain writes there.")
+        return self.artifact(*place)
 
     def writer(self, path: str) -> Artifact | None:
         """The artifact that `path` (below the results folder) is part of; None outside them."""

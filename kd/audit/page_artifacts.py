@@ -38,9 +38,9 @@ def cell_details(scope: Scope, shown: str, scores: Sequence[str]) -> str:
     Args:
         scope: what is audited, or reported.
         shown: HTML of the closed cell.
-        scores: the score files that the cell rests on, below the results folder.
+        scores: files below the results folder that the cell rests on: scores or training curves.
     """
-    ends = [scope.chain.artifact(path.rpartition("/")[0], "score") for path in scores]
+    ends = [scope.chain.maker(path) for path in scores]
     items = "".join(
         f"<li>{_link(artifact.key, f'{artifact.stage}: {artifact.folder}')} "
         f"<code>{escape((artifact.identity or 'no manifest')[:12])}</code></li>"

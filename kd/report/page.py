@@ -106,7 +106,7 @@ def render_report(spec: ReportSpec, results: Path) -> str:
 def _scope(chain: Chain, scores: Sequence[str]) -> Scope:
     """What the page shows of the chain: all behind `scores`."""
     target = Target("experiment", chain.results, chain.results.name)
-    ends = (chain.artifact(path.rpartition("/")[0], "score") for path in scores)
+    ends = (chain.maker(path) for path in scores)
     return Scope(target, Settings(), chain, [], chain.closure(ends), None, "")
 
 

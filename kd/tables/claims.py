@@ -141,10 +141,15 @@ def _blocks(claim: Claim, weighted: Weighted, sample_of: SampleOf) -> list[Matri
 def _joined(blocks: list[Matrix]) -> Matrix:
     """One block [S, sum of n] with the mean that the blocks have in sum.
 
-    Where a student is tested on several datasets, these share what its seed did to it.
+    Where a student is tested on several datasets, these share what its seed did to it. Which
+    datasets there are is no matter of chance: each block varies around its own mean, so that
+    resampling the whole gives the variance that resampling within each dataset would. The mean
+    of each seed is the sum of the blocks' means at that seed.
     """
     size = sum(block.shape[1] for block in blocks)
-    return np.concatenate([block * (size / block.shape[1]) for block in blocks], axis=1)
+    total = sum(block.mean() for block in blocks)
+    parts = [(block - block.mean()) * (size / block.shape[1]) + total for block in blocks]
+    return np.concatenate(parts, axis=1)
 
 
 def _plus(total: Sample | None, cell: Sample, weight: float) -> Sample:

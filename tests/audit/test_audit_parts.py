@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from kd.audit.chain import Chain
 from kd.audit.lock import deviations, installed_versions, read_lock
 from kd.audit.places import input_places, run_at, writer_of
 from kd.audit.readme import read_figures
 from kd.audit.weights import DamagedWeightsError, damaged_tensors, parameter_count
+from kd.errors import ArtifactError
 from kd.experiment.layout import Run
 from kd.workflow import Planned, WorkflowError, dry_run, parse_plan
 from tests.audit.fabrication import ROOT
@@ -140,3 +142,19 @@ def test_a_forged_statistic_is_named_with_what_the_scores_give(spoil, column):
     assert f"table2.csv is not what its scores give: line 2, column {column} says 0.0001" in (
         found.evidence
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [
+        ("runs/squad/llama/opt/uld/f100/s0/eval/squad/scores.json", "score"),
+        ("runs/squad/llama/opt/uld/f100/s0/train.jsonl", "distill"),  # cells of training curves
+    ],
+)
+def test_a_cell_leads_to_the_stage_that_wrote_its_file(tmp_path, path, stage):
+    assert Chain(tmp_path).maker(path).key == f"{path.rpartition('/')[0]}/{stage}"
+
+
+def test_a_file_of_no_stage_leads_nowhere(tmp_path):
+    with pytest.raises(ArtifactError, match="no stage"):
+        Chain(tmp_path).maker("notes.txt")

@@ -10,7 +10,7 @@ from kd.errors import ArtifactError
 from kd.experiment.claims import Claim, Place, claim_pairs, place_columns
 from kd.experiment.loading import EXPERIMENTS
 from kd.experiment.stages import TableSpec
-from kd.tables.claims import at_least, describe, evaluate, evaluate_claims
+from kd.tables.claims import _joined, at_least, describe, evaluate, evaluate_claims
 from kd.tables.published import read_published
 from kd.tables.samples import Sample, Unavailable, difference, gains, stack, table_columns
 from kd.tables.statistics import seeded
@@ -322,3 +322,15 @@ def test_the_papers_claims_say_what_its_figures_say(name, value):
 
     assert claim_pairs(stated, columns)
     assert evaluate(name, stated, columns, scores).value == pytest.approx(value, abs=0.005)
+
+
+def test_differences_between_test_datasets_are_no_noise():
+    generator = np.random.default_rng(0)
+    noise = [generator.normal(size=(3, n)) for n in (40, 40, 120, 80)]
+    same = _joined(noise)
+    apart = _joined([b + e for b, e in zip(noise, (30, 0, 0, 0), strict=True)])
+    # Effects differ by dataset: the whole moves, and varies as before.
+    assert np.allclose(apart - 30, same)
+    assert np.allclose(same.mean(axis=1), sum(block.mean(axis=1) for block in noise))
+    stratified = sum(block.var() / block.shape[1] for block in noise)
+    assert np.isclose(same.var() / same.shape[1], stratified)

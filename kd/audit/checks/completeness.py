@@ -117,7 +117,7 @@ def _runs(voice: Voice) -> Iterator[Finding]:
             absent[0] if len(absent) == 1 else some(absent),
             f"{counted(len(absent), 'declared file of scores', 'declared files of scores')} of "
             f"{len(wanted)} not there",
-            artifacts=[scope.chain.artifact(path.rpartition("/")[0], "score") for path in absent],
+            artifacts=[scope.chain.maker(path) for path in absent],
             then=voice.make_all(),
             numbers={"absent": list(absent)},
         )
