@@ -68,9 +68,10 @@ class Columns(_Read):
 
 
 class Mean(_Read):
-    """The mean of one column of gains over all lines."""
+    """The mean of one column of gains over all lines, or over those of one method."""
 
     column: str
+    method: str = ""  # where each line has one of its own
     value: float
     better: int
     lines: int

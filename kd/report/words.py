@@ -32,16 +32,16 @@ def interval_text(low: float | None, high: float | None) -> str:
 
 def is_significant(cell: Cell) -> bool:
     """Whether a gain or loss stays significant after Holm's correction over its table."""
-    return cell.p_holm is not None and cell.p_holm < SIGNIFICANT
+    return cell.p_holm is not None and cell.p_holm <= SIGNIFICANT
 
 
 def mean_text(table: Table, mean: Mean) -> str:
     """The mean of a column of gains in a sentence."""
-    method = table.columns.gains.get(mean.column, mean.column)
-    name = "every method" if table.one_method_a_line else readable(method)
+    name = readable(mean.method or table.columns.gains.get(mean.column, mean.column))
+    lines = "line" if mean.lines == 1 else "lines"
     return (
         f"Mean gain of {name} over {readable(table.baseline)}: {mean.value:+.2f} points"
-        f"{interval_text(mean.low, mean.high)}; better in {mean.better} of {mean.lines} lines"
+        f"{interval_text(mean.low, mean.high)}; better in {mean.better} of {mean.lines} {lines}"
     )
 
 

@@ -13,6 +13,7 @@ from kd.report.compute import duration, stage_costs, training_cpu_seconds
 from kd.report.page import render_report
 from kd.report.svg import inline_svg
 from kd.report.tables import MOST_CHAINS, MOST_LINES, chained_lines
+from kd.report.words import mean_text
 from tests.report.conftest import content, gain, rewrite_table, row, table
 
 SPEC = ReportSpec(
@@ -96,7 +97,7 @@ def test_every_number_opens_its_chain_down_to_the_rows(page):
 
 def test_what_it_says(page):
     text = " ".join("".join(Page(page[0]).text).split())
-    assert "Mean gain of uld over teacher text: +25.00 points; better in 1 of 1 lines" in text
+    assert "Mean gain of uld over teacher text: +25.00 points; better in 1 of 1 line" in text
     assert "Of 1 claims 1 are undecided" in text
     assert "Undecided. Students learn more from ULD. +25.00 points [-1.50, +51.50]" in text
     assert "75.00 ± 2.00" in text and "+25.00 [+24.00, +26.00]" in text
@@ -174,3 +175,13 @@ def test_costs(made, tmp_path):
     assert training_cpu_seconds([file, file]) == 15.0
     assert training_cpu_seconds([tmp_path / "none.csv"]) is None
     assert [duration(x) for x in (1.0, 90.0, 7200.0)] == ["1.0 s", "1.5 min", "2.0 h"]
+
+
+def test_a_mean_is_of_the_method_that_the_table_says():
+    mean = {"column": "gain", "value": -5.9, "better": 1, "lines": 4}
+    columns = {"axes": ["dataset", "method"], "scores": ["score"], "gains": {"gain": "score"}}
+    means = [mean | {"method": name} for name in ("ot_embedding", "uld")]
+    found = table([], columns=columns, means=means)
+    sentences = [mean_text(found, one) for one in found.means]
+    assert sentences[0].startswith("Mean gain of ot embedding over teacher text: -5.90 points")
+    assert sentences[1].startswith("Mean gain of uld over teacher text: -5.90 points")

@@ -30,7 +30,7 @@ def test_it_tells_claims_with_verdict_and_interval(made, page):
     text = page.read_text(encoding="utf-8")
     claim = "- **Undecided:** Students learn more from ULD. +25.00 points [-1.50, +51.50]"
     assert claim in text and claim in render_claims(load_experiment(made.file), made.results)
-    assert "Mean gain of uld over teacher text: +25.00 points; better in 1 of 1 lines." in text
+    assert "Mean gain of uld over teacher text: +25.00 points; better in 1 of 1 line." in text
     assert "| 75.00 ± 2.00 | +25.00 [+24.00, +26.00] * |" in text
     assert "kd results tiny --markdown > docs/results.md" in text
 
