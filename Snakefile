@@ -51,9 +51,11 @@ onstart:
 
 
 onsuccess:
+    forget_finished()
     runs.forget_run()
 
 
 onerror:
+    forget_finished()
     runs.forget_run()
     repeat_refusals(log)

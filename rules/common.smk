@@ -20,6 +20,7 @@ from kd.experiment.models import LocalModel, MicroModel
 from kd.provenance.canonical import canonical_json
 from kd.provenance.code import PACKAGE_ROOT, code_digest
 from kd.provenance.manifest import path_digest
+from kd.resume import finished
 from kd.training.code import distillation_modules
 
 # Local jobs share one import of torch (`kd.worker`). KD_WORKER= switches that off.
@@ -98,6 +99,15 @@ def declared(block, name, kind):
     if name not in block:
         refuse(f"{kind} '{name}' is not defined. {nearest(name, block)}")
     return block[name]
+
+
+# Outputs of jobs that Snakemake did not see end stay linked, for the same job to take back.
+os.environ.setdefault(finished.SWITCH, "1")
+
+
+def forget_finished():
+    """At the end, when all that ended is noted."""
+    finished.forget(Path("checkpoints", SELECTED.name))
 
 
 # --- specifications, one function per stage -------------------------------------------------

@@ -17,6 +17,7 @@ from kd.experiment.stages import PredictSpec
 from kd.models.loading import load_model
 from kd.progress import progress
 from kd.provenance.manifest import StageRecord
+from kd.resume.finished import is_done, settle
 from kd.resume.journal import Journal
 
 
@@ -35,9 +36,9 @@ def predict(
         inputs["train"] = data / "train.parquet"
     record = StageRecord("predict", spec, inputs, ("kd.evaluation.predict",), external=("model",))
     model, tokenizer = load_model(model_path)
-    if record.is_done(out):
-        return
     journal = None if checkpoints is None else Journal(checkpoints, record.fingerprint)
+    if is_done(record, journal.folder if journal else None, out):
+        return
     rows = read_rows(inputs["test"])
     shots = choose_shots(read_rows(inputs["train"]), spec.shots, spec.seed) if spec.shots else []
     prompts = [build_prompt(row, shots) for row in rows]
@@ -54,7 +55,7 @@ def predict(
     write_predictions(predictions_of(rows, prompts, answers), out)
     record.write(out, notes={"rows": len(rows), "shots": [row.id for row in shots]})
     if journal is not None:
-        journal.remove()
+        settle(record, journal.folder, out)
 
 
 def predictions_of(

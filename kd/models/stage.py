@@ -8,6 +8,7 @@ from kd.models.pretraining import pretrain
 from kd.progress import progress
 from kd.provenance.manifest import StageRecord
 from kd.resume.checkpoints import CheckpointFolder
+from kd.resume.finished import is_done, settle
 
 
 def pretrain_model(
@@ -19,9 +20,9 @@ def pretrain_model(
     """
     inputs = {name: corpus_file(data / name) for name in spec.datasets}
     record = StageRecord("pretrain", spec, inputs, ("kd.models.stage",))
-    if record.is_done(out / "model"):
-        return
     kept = None if checkpoints is None else CheckpointFolder(checkpoints, record.fingerprint)
+    if is_done(record, kept.path if kept else None, out / "model"):
+        return
     rows: dict[str, list[Row]] = {name: read_rows(path) for name, path in inputs.items()}
     with progress(f"pretraining {spec.name}", spec.model.pretraining.steps) as advance:
         pretrain(
@@ -34,7 +35,7 @@ def pretrain_model(
         )
     record.write(out / "model")
     if kept is not None:
-        kept.remove()
+        settle(record, kept.path, out / "model")
 
 
 def corpus_file(dataset: Path) -> Path:

@@ -140,7 +140,7 @@ class StageRecord:
         So it is after another process made them, which was started before and lived on.
         """
         try:
-            hashed = dict(read_manifest(self._place(outputs[0]))["hashed"])
+            hashed = dict(read_manifest(self.manifest_path(outputs[0]))["hashed"])
         except ArtifactError:
             return False
         listed = hashed.pop("outputs")
@@ -148,7 +148,8 @@ class StageRecord:
             return False
         return all(path.exists() and listed.get(path.name) == path_digest(path) for path in outputs)
 
-    def _place(self, output: Path) -> Path:
+    def manifest_path(self, output: Path) -> Path:
+        """Where the manifest of `output` lies: beside it."""
         return output.parent / f"{self._name}.manifest.json"
 
     def write(self, *outputs: Path, notes: Mapping[str, Any] | None = None) -> None:
@@ -176,4 +177,4 @@ class StageRecord:
         }
         canonical_json(manifest)  # refuses NaN before anything reaches the disk
         text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        write_text(self._place(outputs[0]), text)
+        write_text(self.manifest_path(outputs[0]), text)

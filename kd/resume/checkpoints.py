@@ -7,11 +7,9 @@ never resumes.
 """
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,12 +71,6 @@ class CheckpointFolder:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 print(f"warning: skipping damaged checkpoint {folder}: {error}", file=sys.stderr)
         return None
-
-    def remove(self) -> None:
-        """Delete all checkpoints of the run, which is done."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        with suppress(OSError):  # not empty: another run's checkpoints lie there
-            os.removedirs(self.path.parent)
 
     def _all(self) -> list[Path]:
         return sorted(self.path.glob("step-*"), reverse=True)

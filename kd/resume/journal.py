@@ -3,9 +3,7 @@
 import hashlib
 import json
 import os
-import shutil
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,8 @@ class Journal:
 
     def __init__(self, root: Path, fingerprint: str) -> None:
         """Read what is there; nothing is created before the first `append`."""
-        self.path = root / fingerprint[:16] / "journal.jsonl"
+        self.folder = root / fingerprint[:16]
+        self.path = self.folder / "journal.jsonl"
         self.entries: list[Any] = []
         if self.path.is_file():
             self._read()
@@ -35,12 +34,6 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         self.entries.append(value)
-
-    def remove(self) -> None:
-        """Delete the file: its stage is done."""
-        shutil.rmtree(self.path.parent, ignore_errors=True)
-        with suppress(OSError):  # not empty: something else lies there
-            os.removedirs(self.path.parents[1])
 
     def _read(self) -> None:
         whole = 0

@@ -21,6 +21,7 @@ from kd.models.loading import load_model
 from kd.progress import progress
 from kd.provenance.files import atomic_file
 from kd.provenance.manifest import StageRecord
+from kd.resume.finished import is_done, settle
 from kd.resume.journal import Journal
 
 SCHEMA = pa.schema(
@@ -73,9 +74,9 @@ def write_answers(
     }
     record = StageRecord("answer", spec, inputs, ("kd.teacher.answers",), external=("model",))
     model, tokenizer = load_model(model_path)
-    if record.is_done(out):
-        return
     journal = None if checkpoints is None else Journal(checkpoints, record.fingerprint)
+    if is_done(record, journal.folder if journal else None, out):
+        return
     train = read_rows(inputs["train"])
     shots = choose_shots(train, spec.shots, spec.seed)
     shown = {row.id for row in shots}
@@ -104,7 +105,7 @@ def write_answers(
     _write(answers, out)
     record.write(out, notes=_notes(answers, len(rows) - len(kept), shots))
     if journal is not None:
-        journal.remove()
+        settle(record, journal.folder, out)
 
 
 def _require_some(kept: Sequence[int], spec: AnswerSpec, shortest: int, limit: int) -> None:

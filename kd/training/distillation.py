@@ -21,6 +21,7 @@ from kd.provenance.canonical import canonical_json
 from kd.provenance.files import atomic_directory, write_text
 from kd.provenance.manifest import StageRecord
 from kd.resume.checkpoints import CheckpointFolder
+from kd.resume.finished import is_done, settle
 from kd.teacher.answers import Answer, read_answers
 from kd.training.batches import Batch, Collator, total_steps
 from kd.training.code import distillation_modules
@@ -59,8 +60,9 @@ def distill(
     record = StageRecord("distill", spec, inputs, code, external=("student", "teacher"))
     loop, tokenizer, counts = _build(spec, inputs)
     folder = CheckpointFolder(checkpoints, record.fingerprint)
-    if record.is_done(out / "model", out / "train.jsonl"):
-        folder.remove()
+    outputs = out / "model", out / "train.jsonl"
+    if is_done(record, folder.path, *outputs):
+        settle(record, folder.path, *outputs)
         return
     what = f"{spec.method.loss} on {spec.dataset}, seed {spec.seed}"
     with progress(what, loop.total_steps) as advance:
@@ -75,8 +77,8 @@ def distill(
         "seconds_per_step": round(loop.seconds / max(loop.timed_steps, 1), 6),
         "cpu_seconds_per_step": round(loop.cpu_seconds / max(loop.timed_steps, 1), 6),
     }
-    record.write(out / "model", out / "train.jsonl", notes=notes)
-    folder.remove()
+    record.write(*outputs, notes=notes)
+    settle(record, folder.path, *outputs)
 
 
 def _build(

@@ -1,6 +1,7 @@
 """Real processes, stopped by SIGTERM, killed, let alone: the bytes of an undisturbed run."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from kd.experiment.methods import AdaptiveText, Method
 from kd.experiment.schema import Generation, Training
 from kd.experiment.stages import AnswerSpec, DistillSpec, PredictSpec
 from kd.interruption import EXIT_STATUS
+from kd.resume.finished import SWITCH
 from tests.resume.conftest import Chain, pretrain_spec
 from tests.resume.processes import Command, stop, wait_until
 
@@ -98,6 +100,19 @@ def test_a_stopped_and_killed_stage_ends_in_the_same_bytes(chain, tmp_path, name
     assert content(tmp_path / "out") == content(tmp_path / "whole")
     assert not checkpoints.exists(), "all that was kept goes with success"
     assert not list(tmp_path.rglob(".*")), "locks and half-written files"
+
+
+@pytest.mark.parametrize("name", ["taid", "pretrain", "answer", "predict"])
+def test_work_that_ended_unnoticed_is_not_done_again(chain, tmp_path, name):
+    """Snakemake, killed before it noted a job's end, deletes what the job made, and starts it."""
+    out = tmp_path / "out"
+    command = stages(name, chain, out, tmp_path / "checkpoints")
+    command.finish(**{SWITCH: "1"})
+    made = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    shutil.rmtree(out)
+    command.finish(**{SWITCH: "1"})
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == made
+    assert command.said().count("to do") == 1, "the second must not work"
 
 
 def test_sigterm_keeps_the_step_in_hand_without_any_interval(chain, tmp_path):
