@@ -74,7 +74,10 @@ class HubDataset(_Dataset):
     config: str | None = None
     hub_splits: dict[Literal["train", "validation", "test"], str]
     fields: FieldMap = FieldMap()
-    splits: SplitSizes | None = None
+    splits: SplitSizes | None = Field(default=None, description="keep only the first rows")
+    rows: SplitSizes | None = Field(
+        default=None, description="rows of each split as published, for estimates"
+    )
 
 
 Dataset = Annotated[MicroDataset | FilesDataset | HubDataset, Field(discriminator="source")]

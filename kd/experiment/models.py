@@ -57,11 +57,19 @@ class MicroModel(_Model):
     seed: Natural = 0
 
 
+class Scale(Strict):
+    """A real model's size, as published: for estimates before the model is at hand."""
+
+    parameters: Annotated[float, Field(gt=0, description="of the whole model")]
+    vocabulary: Positive = Field(description="columns of its output layer")
+
+
 class LocalModel(_Model):
     """A model folder in the hub's own format (config.json, *.safetensors, tokenizer)."""
 
     source: Literal["local"]
     path: str
+    scale: Scale | None = None
 
 
 class HubModel(_Model):
@@ -70,6 +78,7 @@ class HubModel(_Model):
     source: Literal["hub"]
     repo: str
     revision: str
+    scale: Scale | None = None
 
 
 Model = Annotated[MicroModel | LocalModel | HubModel, Field(discriminator="source")]
