@@ -2,7 +2,8 @@
 
     python benchmarks/plan_reference.py results > kd/plan/reference.json
 
-One line a stage and kind of model and extent: the median, over jobs, of seconds. On CPU they are
+One line a stage and kind of model and extent: of seconds the median over jobs, of memory the
+maximum. On CPU they are
 the processor's seconds, so other load does not count.
 """
 
@@ -16,12 +17,15 @@ from kd.plan.work import Work
 
 
 def condensed(history: list[Measured]) -> list[Measured]:
-    alike: dict[Work, list[float]] = {}
+    alike: dict[Work, list[Measured]] = {}
     for one in history:
         if one.work.units:
-            alike.setdefault(one.work, []).append(one.seconds)
+            alike.setdefault(one.work, []).append(one)
     found = sorted(alike.items(), key=lambda item: (item[0].stage, item[0].traits, item[0].units))
-    return [Measured(work, round(median(seconds), 3)) for work, seconds in found]
+    return [
+        Measured(work, round(median(one.seconds for one in jobs), 3), max(j.memory for j in jobs))
+        for work, jobs in found
+    ]
 
 
 if __name__ == "__main__":

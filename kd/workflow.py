@@ -21,6 +21,18 @@ _JOB = re.compile(r"^(?:Job \d+: (?P<message>.*)|(?:local)?rule (?P<rule>\S+):)$
 _REASON = re.compile(r"^\s*[Rr]eason: (?P<reason>.*)$")
 
 
+# The rules that run a stage's command on a node; other stages run where Snakemake does.
+_RULES = {
+    "pretrain": ["pretrain"],
+    "answer": ["answer"],
+    "extract": ["extract", "extract_variant"],
+    "distill": ["distill"],
+    "predict": ["predict_student", "predict_native", "predict_teacher"],
+    "score": ["score"],
+}
+_TAKE_TURNS = {"score"}  # grouped in profiles/slurm: members of a group run one by one
+
+
 class WorkflowError(KdError):
     """Snakemake cannot be asked, or refuses."""
 
@@ -49,6 +61,20 @@ def planned_commands(
     output = _snakemake(targets, experiment, overrides, checkout, options)
     lines = output.splitlines()
     return [line.removeprefix(_SHELL).strip() for line in lines if line.startswith(_SHELL)]
+
+
+def limits_as_profile(limits: Mapping[str, tuple[int, int]]) -> str:
+    """The `set-resources` of a profile (YAML).
+
+    Args:
+        limits: minutes and megabytes of each stage.
+    """
+    lines = ["set-resources:"]
+    for stage, (runtime, memory) in limits.items():
+        for rule in _RULES.get(stage, ()):
+            turn = ", turn: 1" if rule in _TAKE_TURNS else ""
+            lines.append(f"  {rule}: {{runtime: {runtime}, mem_mb: {memory} * attempt{turn}}}")
+    return "\n".join(lines)
 
 
 def dry_run(

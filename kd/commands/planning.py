@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from kd.plan.demands import Demands
     from kd.plan.plan import Plan, StagePlan
 
 app = typer.Typer()
@@ -27,6 +28,15 @@ def plan(
         list[str] | None, typer.Option(help="KEY=VALUE, as for snakemake --config.")
     ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Jobs at a time; one a core.")] = None,
+    device: Annotated[
+        str, typer.Option(help="GPU for real models: a100, h100, h200, l40s, rtx4090.")
+    ] = "a100",
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Of a GPU-hour, in any currency.")
+    ] = None,
+    limits: Annotated[
+        bool, typer.Option("--limits", help="Print limits for a batch system's profile (YAML).")
+    ] = False,
     json: Annotated[bool, typer.Option(help="Print JSON.")] = False,
 ) -> None:
     """Say which jobs a target takes, which of them are done, and how long the rest will run."""
@@ -34,6 +44,7 @@ def plan(
 
     from kd.commands.audit_results import overrides
     from kd.experiment.loading import find_experiment, load_experiment
+    from kd.plan.devices import device_called
     from kd.plan.plan import make_plan
 
     values = overrides(config or [])
@@ -44,11 +55,14 @@ def plan(
         overrides=values,
         checkout=Path.cwd(),
         workers=cores or len(os.sched_getaffinity(0)),
+        device=device_called(device),
     )
     if json:
         _print_json(found)
+    elif limits:
+        _print_limits(found)
     else:
-        _print_plan(found)
+        _print_plan(found, price)
 
 
 def _print_json(plan: "Plan") -> None:
@@ -58,7 +72,14 @@ def _print_json(plan: "Plan") -> None:
     print(json.dumps(asdict(plan) | {"busy": plan.busy}, indent=1))
 
 
-def _print_plan(plan: "Plan") -> None:
+def _print_limits(plan: "Plan") -> None:
+    from kd.workflow import limits_as_profile
+
+    asked = {one.stage: (one.limit.runtime, one.limit.mem_mb) for one in plan.stages}
+    print(limits_as_profile(asked))
+
+
+def _print_plan(plan: "Plan", price: float | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -82,6 +103,31 @@ def _print_plan(plan: "Plan") -> None:
         f"{plan.workers} at a time; no less than {duration(plan.critical)} with any number.",
         soft_wrap=True,
     )
+    if plan.demands is not None:
+        for line in demand_lines(plan.demands, price):
+            console.print(line, soft_wrap=True)
+
+
+def demand_lines(demands: "Demands", price: float | None) -> list[str]:
+    """GPU time, price and disk in sentences."""
+    hours = demands.gpu_seconds / 3600
+    cost = "" if price is None else f", {hours * price:,.0f} at {price:g} an hour"
+    return [
+        f"GPU: {hours:,.0f} hours of one {demands.device}{cost}.",
+        f"Disk: logits {size(demands.stores)} (whole distributions in float16 would take "
+        f"{size(demands.dense)}), students {size(demands.students)}, checkpoints up to "
+        f"{size(demands.checkpoint)} for each distillation that runs.",
+        f"A teacher that runs in every step would add {demands.teacher_seconds / 3600:,.0f} hours.",
+    ]
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of ten: 3.2 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 def _origins(stage: "StagePlan") -> str:

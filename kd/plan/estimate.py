@@ -8,7 +8,7 @@ from typing import Literal
 from kd.plan.history import Measured
 from kd.plan.work import Work
 
-Origin = Literal["measured here", "reference machine", "unknown"]
+Origin = Literal["measured here", "reference machine", "limits of the GPU", "unknown"]
 
 # Starting a job, and Snakemake's own work for it, on the reference machine.
 OVERHEAD = 0.8
@@ -44,6 +44,18 @@ class Estimator:
         if there is not None:
             return Estimate(there.seconds * self.speed + OVERHEAD, "reference machine")
         return Estimate(OVERHEAD, "unknown" if work.units > 1 else "reference machine")
+
+    def estimate_real(self, work: Work, modelled: float | None) -> Estimate:
+        """The time of a job with a real model: of the same model here, or else what is `modelled`.
+
+        What the reference machine took for micro models says nothing of it.
+        """
+        here = self._here.find(work)
+        if here is not None and here.closeness[1] > 0:
+            return Estimate(here.seconds + OVERHEAD, "measured here")
+        if modelled is not None:
+            return Estimate(modelled, "limits of the GPU")
+        return Estimate(OVERHEAD, "unknown")
 
     def _relative_speed(self, measured: Iterable[Measured]) -> float:
         """How much longer work takes here than on the reference machine, where both know it."""

@@ -15,10 +15,11 @@ _LIMIT = 300  # manifests of one stage and experiment: more would not tell more
 
 @dataclass(frozen=True)
 class Measured:
-    """Work that was done, and the seconds it took."""
+    """Work that was done, and the seconds and the memory it took."""
 
     work: Work
     seconds: float
+    memory: float = 0.0  # MiB, at its peak; 0: not known
 
 
 def read_history(results: Path) -> list[Measured]:
@@ -63,18 +64,21 @@ def _measured(manifest: dict[str, Any], place: str, world: World) -> Measured:
     on_cpu = hashed["numerics"]["device"] == "cpu"
     seconds = context.get("cpu_seconds") if on_cpu else None
     work = work_of(hashed["stage"], hashed["spec"], place, world)
-    return Measured(work, float(context["seconds"] if seconds is None else seconds))
+    memory = float(context.get("peak_memory_mib") or 0)
+    return Measured(work, float(context["seconds"] if seconds is None else seconds), memory)
 
 
 def reference() -> list[Measured]:
     """What work took on the machine of the README's figures (`benchmarks/plan_reference.py`)."""
     text = files("kd.plan").joinpath("reference.json").read_text(encoding="utf-8")
     return [
-        Measured(Work(one["stage"], one["units"], tuple(one["traits"])), one["seconds"])
+        Measured(
+            Work(one["stage"], one["units"], tuple(one["traits"])), one["seconds"], one["memory"]
+        )
         for one in json.loads(text)["measured"]
     ]
 
 
 def as_json(measured: Iterable[Measured]) -> list[dict[str, Any]]:
     """The inverse of what `reference` reads."""
-    return [asdict(one.work) | {"seconds": one.seconds} for one in measured]
+    return [asdict(one.work) | {"seconds": one.seconds, "memory": one.memory} for one in measured]

@@ -8,9 +8,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from kd.experiment.schema import Experiment
+from kd.plan.demands import Demands, Physics
+from kd.plan.devices import Device
 from kd.plan.estimate import Estimate, Estimator
-from kd.plan.history import read_history, reference
+from kd.plan.history import Measured, read_history, reference
 from kd.plan.jobs import ORDER, Job, parse_jobs, predecessors
+from kd.plan.limits import Limit, limits
 from kd.plan.schedule import critical_path, makespan
 from kd.plan.work import Work, World, model_kind, work_of
 from kd.workflow import planned_commands
@@ -25,6 +28,7 @@ class StagePlan:
     cached: int
     seconds: float  # of those that would run
     origins: dict[str, int]  # origin of an estimate to jobs that would run
+    limit: Limit  # for a batch system, of its longest and largest job
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Plan:
         seconds: from the start of the first job to the end of the last.
         critical: seconds of the longest chain of jobs: no number of workers beats it.
         speed: of this machine, as the reference machine's time for the same work divides it.
+        demands: of the jobs with real models, if there are any.
     """
 
     stages: list[StagePlan]
@@ -44,6 +49,7 @@ class Plan:
     seconds: float
     critical: float
     speed: float
+    demands: Demands | None
 
     @property
     def busy(self) -> float:
@@ -58,6 +64,7 @@ def make_plan(
     overrides: Mapping[str, Any],
     checkout: Path,
     workers: int,
+    device: Device,
 ) -> Plan:
     """Plan `targets` of `experiment`; nothing is made.
 
@@ -67,6 +74,7 @@ def make_plan(
         overrides: as for `snakemake --config`.
         checkout: folder of the Snakefile, and of `results/`.
         workers: jobs at a time.
+        device: the GPU for real models.
 
     Raises:
         WorkflowError: Snakemake cannot be asked, or refuses.
@@ -79,20 +87,33 @@ def make_plan(
         checkout=checkout,
     )
     jobs = parse_jobs(ask(everything=True), ask())
-    estimator = Estimator(read_history(checkout / "results"), reference())
+    here, there = read_history(checkout / "results"), reference()
+    estimator = Estimator(here, there)
     world = _world(experiment)
-    estimates = [estimator.estimate(_work(job, world)) for job in jobs]
+    physics = Physics(experiment, device)
+    estimates = [_estimate(job, world, estimator, physics) for job in jobs]
     seconds = [
         one.seconds if job.pending else 0.0 for job, one in zip(jobs, estimates, strict=True)
     ]
     before = predecessors(jobs)
     return Plan(
-        stages=_by_stage(jobs, estimates),
+        stages=_by_stage(jobs, estimates, _memory(jobs, here, there, physics)),
         workers=workers,
         seconds=makespan(seconds, before, workers),
         critical=max(critical_path(seconds, before), default=0.0),
         speed=estimator.speed,
+        demands=physics.demands(
+            jobs, {index: one for index, one in enumerate(seconds) if jobs[index].pending}
+        ),
     )
+
+
+def _estimate(job: Job, world: World, estimator: Estimator, physics: Physics) -> Estimate:
+    work = _work(job, world)
+    if not physics.is_real(job):
+        return estimator.estimate(work)
+    cost = physics.taken(job)
+    return estimator.estimate_real(work, cost.seconds if cost else None)
 
 
 def _world(experiment: Experiment) -> World:
@@ -109,7 +130,27 @@ def _work(job: Job, world: World) -> Work:
     return work_of(job.stage, job.spec, place, world)
 
 
-def _by_stage(jobs: Sequence[Job], estimates: Sequence[Estimate]) -> list[StagePlan]:
+def _memory(
+    jobs: Sequence[Job], here: Sequence[Measured], there: Sequence[Measured], physics: Physics
+) -> dict[str, float]:
+    """Megabytes of each stage's largest job: measured here, or else on the reference machine."""
+    found: dict[str, float] = {}
+    for measured in (there, here):
+        stages = {one.work.stage for one in measured if one.memory}
+        for stage in stages:
+            found[stage] = max(one.memory for one in measured if one.work.stage == stage)
+    for job in jobs:
+        found[job.stage] = max(found.get(job.stage, 0.0), physics.host_megabytes(job))
+    return found
+
+
+def _by_stage(
+    jobs: Sequence[Job], estimates: Sequence[Estimate], memory: Mapping[str, float]
+) -> list[StagePlan]:
+    seconds: dict[str, list[float]] = {}
+    for job, one in zip(jobs, estimates, strict=True):
+        seconds.setdefault(job.stage, []).append(one.seconds)
+    asked = limits(seconds, memory)
     found = []
     for stage in sorted({job.stage for job in jobs}, key=ORDER.index):
         own = [(job, one) for job, one in zip(jobs, estimates, strict=True) if job.stage == stage]
@@ -121,6 +162,7 @@ def _by_stage(jobs: Sequence[Job], estimates: Sequence[Estimate]) -> list[StageP
                 cached=len(own) - len(pending),
                 seconds=sum(one.seconds for one in pending),
                 origins=dict(Counter(one.origin for one in pending)),
+                limit=asked[stage],
             )
         )
     return found

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import kd.plan.plan
 from kd.commands.planning import duration
 from kd.experiment.loading import find_experiment, load_experiment
+from kd.plan.devices import DEVICES
 from kd.plan.estimate import OVERHEAD, Estimator
 from kd.plan.history import Measured, as_json, read_history, reference
 from kd.plan.jobs import parse_jobs, predecessors
@@ -157,7 +158,9 @@ def test_done_jobs_take_no_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
     monkeypatch.setattr(kd.plan.plan, "planned_commands", planned)
     experiment = load_experiment(find_experiment("smoke"))
-    plan = make_plan([], experiment, overrides={}, checkout=tmp_path, workers=2)
+    plan = make_plan(
+        [], experiment, overrides={}, checkout=tmp_path, workers=2, device=DEVICES["a100"]
+    )
     score, table = plan.stages
     assert (score.jobs, score.cached, score.seconds, score.origins) == (1, 1, 0.0, {})
     assert (table.jobs, table.cached) == (1, 0)

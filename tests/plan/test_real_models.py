@@ -1,0 +1,157 @@
+"""Estimates for models that nobody has run here: arithmetic, by hand; never micro's history."""
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from kd.commands.planning import demand_lines, size
+from kd.experiment.models import Scale
+from kd.experiment.schema import Experiment
+from kd.plan.demands import CHECKPOINT, Physics
+from kd.plan.devices import DEVICES, DeviceError, device_called
+from kd.plan.estimate import OVERHEAD, Estimator
+from kd.plan.history import Measured
+from kd.plan.jobs import Job
+from kd.plan.limits import Limit, limits
+from kd.plan.physical import COMPUTE, DISK, KEPT, START, TRAFFIC, Subject, dense_bytes, taken
+from kd.plan.work import Work
+from kd.workflow import limits_as_profile
+
+A100 = DEVICES["a100"]
+ROWS = {"train": 1000, "validation": 100, "test": 50}
+BILLION = Scale(parameters=1e9, vocabulary=32000)
+HUB = {"source": "hub", "repo": "o/n", "revision": "main"}
+EXPERIMENT = {
+    "name": "real",
+    "datasets": {
+        "squad": HUB
+        | {"task": "qa", "metric": "f1", "rows": ROWS}
+        | {"hub_splits": {"train": "train", "validation": "validation", "test": "test"}}
+    },
+    "teachers": {"large": HUB | {"shots": 2, "scale": {"parameters": 7e9, "vocabulary": 32000}}},
+    "students": {
+        "small": HUB | {"scale": {"parameters": 4e8, "vocabulary": 50304}},
+        "unknown": HUB,
+    },
+    "methods": {"text": {"loss": "none"}, "uld": {"loss": "uld"}},
+    "training": {"learning_rate": 1e-5, "epochs": 3},
+    "tables": {"table2": {"title": "x"}},
+}
+
+
+@pytest.fixture
+def physics() -> Physics:
+    return Physics(Experiment.model_validate(EXPERIMENT), A100)
+
+
+def subject(half: bool = True, shots: int = 0) -> Subject:
+    return Subject(BILLION, half, "qa", ROWS, shots)
+
+
+def distillation(student: str = "small", method: str = "uld", fraction: int = 100) -> Job:
+    spec = {
+        "fraction": fraction,
+        "training": {"epochs": 3, "validations": 5},
+        "method": {"loss": "none" if method == "text" else method},
+    }
+    out = f"results/real/runs/squad/large/{student}/{method}/f{fraction}/s0"
+    return Job("distill", spec, (), out, pending=True)
+
+
+EXTRACTION = Job("extract", {}, (), "results/real/teachers/large/squad/logits", pending=True)
+
+
+def test_extraction_is_a_forward_pass_over_prompts_and_answers() -> None:
+    found = taken("extract", {}, subject(), A100)
+    forward = 2e9 * 1100 * (225 + 6) / (COMPUTE * A100.half)
+    assert found is not None
+    assert found.seconds == pytest.approx(START + 2e9 / DISK + forward)
+    assert found.bytes == 1100 * 6 * KEPT
+    assert dense_bytes(subject()) == 1100 * 6 * 32000 * 2
+
+
+def test_generation_reads_all_weights_once_a_batch_and_token() -> None:
+    spec = {"generation": {"batch_size": 10}}
+    found = taken("predict", spec, subject(shots=1), A100)
+    tokens = 50 * (225 + (225 + 6) + 6)
+    reads = 50 * 6 / 10 * 2e9 / (TRAFFIC * A100.bandwidth)
+    expected = START + 2e9 / DISK + 2e9 * tokens / (COMPUTE * A100.half) + reads
+    assert found is not None and found.seconds == pytest.approx(expected)
+
+
+def test_training_is_three_forward_passes_in_float32() -> None:
+    found = taken("distill", distillation(fraction=50).spec, subject(half=False), A100)
+    passes = 3 * 1000 * 0.5 * 3 + 100 * 5
+    expected = START + 4e9 / DISK + 2e9 * passes * 231 / (COMPUTE * A100.single)
+    assert found is not None and found.seconds == pytest.approx(expected)
+
+
+def test_stages_without_a_model_take_no_gpu() -> None:
+    assert taken("score", {}, subject(), A100) is None
+
+
+def test_demands_add_up_and_say_what_the_store_saves(physics) -> None:
+    jobs = [EXTRACTION, distillation(), distillation(method="text")]
+    seconds = {index: physics.taken(job).seconds for index, job in enumerate(jobs)}
+    found = physics.demands(jobs, seconds)
+    assert found.gpu_seconds == pytest.approx(sum(seconds.values()))
+    assert found.students == 2 * 4 * 4e8
+    assert found.checkpoint == CHECKPOINT * 4e8
+    assert found.dense == 1100 * 6 * 32000 * 2
+    # Three epochs of ULD; training on text runs no teacher.
+    once = taken(
+        "extract", {}, Subject(Scale(parameters=7e9, vocabulary=32000), True, "qa", ROWS), A100
+    )
+    assert found.teacher_seconds == pytest.approx(3 * once.seconds)
+
+
+def test_finished_jobs_ask_for_nothing(physics) -> None:
+    assert physics.demands([distillation()], {}) is None
+
+
+def test_a_model_of_unknown_size_is_real_and_not_estimated(physics) -> None:
+    job = distillation("unknown")
+    assert physics.is_real(job) and physics.taken(job) is None
+
+
+def test_history_of_micro_models_says_nothing_of_real_ones() -> None:
+    micro = Measured(Work("distill", 100, ("opt/small/1000", "uld")), 5.0)
+    estimator = Estimator([micro], [micro])
+    work = Work("distill", 100, ("facebook/opt-350m", "uld"))
+    assert estimator.estimate_real(work, 3600.0).seconds == 3600
+    assert estimator.estimate_real(work, None).origin == "unknown"
+    own = Measured(work, 700.0)
+    found = Estimator([micro, own], []).estimate_real(work, 3600.0)
+    assert (found.seconds, found.origin) == (pytest.approx(700 + OVERHEAD), "measured here")
+
+
+def test_demands_in_sentences(physics) -> None:
+    found = physics.demands([distillation()], {0: 7200.0})
+    lines = demand_lines(found, 2.5)
+    assert lines[0] == "GPU: 2 hours of one a100, 5 at 2.5 an hour."
+    assert "students 1.6 GB" in lines[1] and "checkpoints up to 12.8 GB" in lines[1]
+    assert size(2.5e12) == "2.5 TB" and size(12) == "12 B"
+
+
+def test_an_unknown_gpu_is_refused_with_the_nearest() -> None:
+    with pytest.raises(DeviceError, match="h100"):
+        device_called("h10")
+
+
+def test_limits_double_the_longest_job_and_leave_room_in_memory() -> None:
+    found = limits({"distill": [60, 3000], "score": [1]}, {"distill": 1400})
+    assert found == {"distill": Limit(100, 2500), "score": Limit(10, 2000)}
+    profile = yaml.safe_load(
+        limits_as_profile({"predict": (20, 2000), "score": (10, 2000), "data": (1, 1)})
+    )
+    rules = profile["set-resources"]
+    assert rules["predict_native"] == {"runtime": 20, "mem_mb": "2000 * attempt"}
+    assert rules["score"] == {"runtime": 10, "mem_mb": "2000 * attempt", "turn": 1}
+    assert "data" not in rules
+
+
+def test_the_command_names_its_gpus() -> None:
+    import kd.commands.planning
+
+    result = CliRunner().invoke(kd.commands.planning.app, ["--help"])
+    assert all(name in result.output for name in DEVICES)
