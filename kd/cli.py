@@ -84,7 +84,7 @@ def main() -> None:
     _prepare_environment()
     interruption.install()
     try:
-        status = delegate() if len(sys.argv) > 1 and sys.argv[1] in stages.WITH_TORCH else None
+        status = delegate() if len(sys.argv) > 1 and sys.argv[1] in stages.SLOW_TO_IMPORT else None
         if status is not None:
             sys.exit(status)
         app(prog_name="kd")

@@ -32,7 +32,9 @@ from kd.worker.protocol import (
 # All that stages import before their own code, and that starts no thread.
 LIBRARIES = (
     "numpy",
+    "pyarrow.parquet",
     "pydantic",
+    "rouge_score.rouge_scorer",
     "safetensors.torch",
     "scipy.stats",
     "tokenizers",
@@ -42,6 +44,8 @@ LIBRARIES = (
     "transformers.modeling_utils",
     "typer",
 )
+# Arrow's allocator would start a thread.
+_ALLOCATOR, _NO_THREAD = "JE_ARROW_MALLOC_CONF", "background_thread:false"
 _PR_SET_PDEATHSIG = 1
 _LAST_CHANCE = 20  # seconds for a fork to write a checkpoint
 _LONGEST_WAIT = 10.0  # seconds a command may take to say what it wants
@@ -205,6 +209,7 @@ def main(owner: int) -> None:
     except OSError:
         return  # the owner has ended, or another worker serves it
     environment = dict(os.environ)  # torch adds to it
+    os.environ[_ALLOCATOR] = _NO_THREAD
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for library in LIBRARIES:
