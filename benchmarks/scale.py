@@ -1,7 +1,7 @@
 """Does the work on finished runs grow with their number, and no faster?
 
 Fabricates results folders of up to 5,000 finished runs (the real stages' manifests, small
-files instead of models) and times `kd table`, `kd track`, `kd audit` and `kd show` on them,
+files instead of models) and times the commands that read them all,
 each as a process of its own: CPU seconds (user and system), seconds by the clock, memory.
 
     python benchmarks/scale.py --runs 500 1000 2000 5000 --out scale.csv
@@ -48,6 +48,8 @@ COMMANDS = {
     "track again": _TRACK,
     "audit": "kd audit experiment tiny",
     "show": "kd show results/table2.csv",
+    "chart": f"kd chart --spec chart.json {_RESULTS} --out results/tiny/tables",
+    "report": f"kd report --spec report.json {_RESULTS} --out results/tiny/report.html",
 }
 
 
@@ -91,8 +93,13 @@ def fabricate(root: Path, runs: int) -> World:
         for run in all_runs(experiment):
             made.distill(run)
             made.evaluate(run.method, run.path, None, 0, splits, run.seed)
-    spec = stages.table_spec(experiment, "table2").model_dump(mode="json")
-    (root / "table.json").write_text(canonical_json(spec), encoding="utf-8")
+    for name, spec in {
+        "table": stages.table_spec(experiment, "table2"),
+        "chart": stages.chart_spec(experiment, "table2"),
+        "report": stages.report_spec(experiment),
+    }.items():
+        text = canonical_json(spec.model_dump(mode="json"))
+        (root / f"{name}.json").write_text(text, encoding="utf-8")
     shutil.copy(ROOT / "requirements.lock", root)
     return world
 
