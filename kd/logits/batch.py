@@ -28,7 +28,7 @@ def collate(rows: Sequence[TeacherRow]) -> TeacherLogits:
     return TeacherLogits(
         ids=padding.ranks() if one.ids is None else padding.entries([row.ids for row in rows]),
         log_probs=padding.entries([row.log_probs for row in rows], -torch.inf),
-        dropped=padding.tokens([row.dropped[:, 0] for row in rows]),
+        dropped=padding.tokens([row.dropped[:, 0] for row in rows]).float(),
         lengths=lengths,
         vocabulary=vocabularies.pop(),
         tokens=None if one.token_ids is None else padding.tokens([row.token_ids for row in rows]),

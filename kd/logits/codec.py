@@ -5,8 +5,12 @@ p is right within a factor exp(step / 2). Kept tokens have p > epsilon / V (see
 `kd.logits.selection`), so that step = ln(V / epsilon) / 65534 reaches all of them: for epsilon =
 1e-3 and V = 32,000 p is right within 1.3e-4 of itself, whatever it is.
 
-A dropped mass d is stored in steps of 1/1024 nat, rounded up: between d and 1.001 d, and no less
-than 1.6e-28. Bounds in d thus stay bounds. One code is left for d = 0.
+A dropped mass d is stored by its log-odds ln d - ln(1 - d), in steps of 1/1024 nat, rounded up.
+So d is at most 0.1 % too large and what is kept, 1 - d, at most 0.1 % too small, however near to 0
+either of them is: at high temperatures almost everything may be dropped. The codes reach from
+1e-20, below which d is rounded up to it, to 1 - 1.5e-8. That is enough: the k likeliest of V tokens
+have at least k / V at every temperature, and V is at most 2^20. Bounds in d thus stay bounds. One
+code is left for d = 0.
 
 Reading makes kept and dropped mass add up to 1 again, by a factor e^c on the kept ones; then
 |ln p~ - ln p| <= step / 2 + |c| is what is known of each, usually less than a step. There is a
@@ -25,7 +29,8 @@ Codes = NDArray[np.uint16]
 
 LARGEST = 65534  # code
 NOTHING = 65535  # the code of a dropped mass of 0
-DROPPED_STEP = 2.0**-10
+DROPPED_STEP = 2.0**-10  # of the log-odds of a dropped mass, in nats
+LEAST_ODDS = -46.0  # what code 0 stands for
 
 
 def step_of(epsilon: float, vocabulary: int) -> float:
@@ -39,16 +44,16 @@ def encode_log_probs(log_probs: Floats, step: float) -> Codes:
 
 
 def encode_masses(masses: Floats) -> Codes:
-    """Codes of masses from 0 to 1, each standing for no less than it."""
+    """Codes of masses from 0 up to 1, each standing for no less than it."""
     with np.errstate(divide="ignore"):
-        steps = -np.log(np.minimum(masses * (1 + ROUNDING), 1)) / DROPPED_STEP
-    codes = np.floor(np.clip(steps, 0, LARGEST)).astype(np.uint16)
+        steps = (np.log(masses) - np.log1p(-masses) - LEAST_ODDS) / DROPPED_STEP
+    codes = np.ceil(np.clip(steps, 0, LARGEST)).astype(np.uint16)
     return np.where(masses == 0, np.uint16(NOTHING), codes)
 
 
 def decode_masses(codes: Codes) -> Floats:
     """The masses that codes stand for."""
-    masses = np.exp(-DROPPED_STEP * codes.astype(np.float64))
+    masses = 1 / (1 + np.exp(-LEAST_ODDS - DROPPED_STEP * codes.astype(np.float64)))
     return np.where(codes == NOTHING, 0.0, masses)
 
 

@@ -11,7 +11,7 @@ from kd.provenance.canonical import canonical_json
 from kd.provenance.files import write_text
 
 INDEX_FILE = "index.json"
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 
 class Block(BaseModel):
@@ -49,7 +49,7 @@ class Shard(Block):
 class Index(Block):
     """What a store holds. The position of a row is its place in its shard's `ids`."""
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[4] = SCHEMA_VERSION
     vocabulary: int
     epsilon: float
     cap: int | None

@@ -67,7 +67,7 @@ class StoredRows:
     counts: Ints  # [M]: entries of each token
     kept: Array  # [E]: ids of kept tokens, likeliest first
     log_probs: Array  # [E] float64
-    dropped: Array  # [M, 1 + temperatures]: mass of what was not kept, rounded up
+    dropped: Array  # [M, 1 + temperatures] float64: mass of what was not kept, rounded up
     entropies: Array | None = None  # [M] float32, where tokens were drawn
 
 
@@ -87,10 +87,10 @@ class TeacherRow:
     offsets: Tensor  # [T + 1] int64
     ids: Tensor | None  # [E] int32: kept tokens, likeliest first; None if ids are not stored
     log_probs: Tensor  # [E] float32
-    dropped: Tensor  # [T, 1 + temperatures] float32: mass of what was not kept, rounded up
+    dropped: Tensor  # [T, 1 + temperatures] float64: mass of what was not kept, rounded up
     vocabulary: int
     log_errors: Tensor | None = None  # [T] float32: nats by which log_probs may be off
-    dropped_error: float = 0.0  # nats by which a dropped mass may be too large
+    dropped_error: float = 0.0  # nats by which log-odds of dropped masses may be too large
     temperatures: tuple[float, ...] = ()  # of the further columns of `dropped`
     draws: int = 0  # so many tokens were drawn for each of the T; `log_probs` are their shares
     entropies: Tensor | None = None  # [T] float32: of whole distributions, where tokens are drawn
@@ -109,7 +109,7 @@ def exact_row(rows: StoredRows, vocabulary: int, temperatures: Sequence[float] =
         offsets=offsets(rows.counts),
         ids=tensor(rows.kept, np.int32),
         log_probs=tensor(rows.log_probs, np.float32),
-        dropped=tensor(rows.dropped, np.float32),
+        dropped=tensor(rows.dropped, np.float64),
         vocabulary=vocabulary,
         log_errors=torch.full((len(rows.counts),), ROUNDING),
         dropped_error=2 * ROUNDING,

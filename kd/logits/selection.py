@@ -89,14 +89,16 @@ def _select(
     ids, values, counts, dropped = _descending(found, beyond, allowed, cap)
     own = shifted.gather(-1, tokens.to(logits.device, torch.int64)[:, None])[:, 0].double()
     kept = np.repeat(np.arange(rows), counts)
-    others = [_dropped_at(t, shifted, kept, ids, values) for t in temperatures]
+    left = [dropped, *(_left_at(t, shifted, kept, ids) for t in temperatures)]
+    stays = [np.bincount(kept, np.exp(values / t), rows) for t in (1.0, *temperatures)]
     shift_of = np.log(total)
     return (
         counts,
         ids,
         values - shift_of[kept],
         own.cpu().numpy() - shift_of,
-        np.stack([dropped / total, *others], axis=-1),
+        # Not over the sum of all: of 1 - d nothing would be left where little is kept.
+        np.stack([lost / (lost + kept) for lost, kept in zip(left, stays, strict=True)], axis=-1),
     )
 
 
@@ -161,14 +163,12 @@ def _descending(
     return ids[kept], values[kept], counts, np.take_along_axis(left, counts[:, None] - 1, -1)[:, 0]
 
 
-def _dropped_at(
-    temperature: float, shifted: Tensor, rows: Ints, ids: Ints, values: Floats
-) -> Floats:
-    """Mass [R], at another temperature, of all tokens but the kept ones."""
+def _left_at(temperature: float, shifted: Tensor, rows: Ints, ids: Ints) -> Floats:
+    """Mass [R], at another temperature, of all tokens but the kept ones, not normalised."""
     masses = (shifted / temperature).exp()
     masses[torch.from_numpy(rows).to(masses.device), torch.from_numpy(ids).to(masses.device)] = 0.0
     left: Floats = masses.sum(dim=-1).double().cpu().numpy()
-    return left / (left + np.bincount(rows, np.exp(values / temperature), len(shifted)))
+    return left
 
 
 def _sum_after(masses: Floats) -> Floats:

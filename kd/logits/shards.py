@@ -65,7 +65,7 @@ def pack(parts: Sequence[StoredRows], layout: Layout) -> Arrays:
         arrays["dropped"] = encode_masses(rows.dropped)
     else:
         arrays["log_probs"] = rows.log_probs.astype(np.float32)
-        arrays["dropped"] = rows.dropped.astype(np.float32)
+        arrays["dropped"] = rows.dropped  # float64: of 1 - d few digits may be left
     sums = [checksum(arrays, row_id, place) for place, row_id in enumerate(rows.ids)]
     return arrays | {"row_checksums": np.array(sums, dtype=np.uint32)}
 
@@ -119,7 +119,7 @@ def _probabilities(part: Arrays, counts: Ints, layout: Layout) -> dict[str, Any]
         shares = np.log(part["draws"].astype(np.float64) / layout.draws)
         return {
             "log_probs": tensor(shares, np.float32),
-            "dropped": torch.zeros(len(counts), 1),
+            "dropped": torch.zeros(len(counts), 1, dtype=torch.float64),
             "draws": layout.draws,
             "entropies": tensor(part["entropies"], np.float32),
         }
@@ -129,7 +129,7 @@ def _probabilities(part: Arrays, counts: Ints, layout: Layout) -> dict[str, Any]
         log_probs, dropped, errors = decode(log_probs, counts, dropped, layout.step)
     return {
         "log_probs": tensor(log_probs, np.float32),
-        "dropped": tensor(dropped, np.float32),
+        "dropped": tensor(dropped, np.float64),
         "log_errors": tensor(errors, np.float32),
         "dropped_error": 2 * ROUNDING + (DROPPED_STEP if layout.step is not None else 0.0),
     }

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from kd.logits.rows import ROUNDING, AnswerBatch, StoredRows, TeacherRow, exact_row
-from kd.logits.selection import select
+from kd.logits.selection import Floats, select
 
 
 def keep_top_k(
@@ -23,7 +23,8 @@ def keep_top_k(
 
     At least one and at most `cap` tokens are kept. Equal probabilities are ordered by token
     id. With `epsilon` 0 and no cap, nothing possible is dropped. Logarithms are right within
-    `ROUNDING`, and so, upwards, is the dropped mass.
+    `ROUNDING`, and so, upwards, are
+    the log-odds of the dropped mass.
 
     Args:
         row_id: the row's id.
@@ -65,5 +66,10 @@ def keep_rows(
         counts=found.counts,
         kept=found.ids,
         log_probs=found.log_probs,
-        dropped=np.minimum(found.dropped * (1 + ROUNDING), 1.0),
+        dropped=_rounded_up(found.dropped),
     )
+
+
+def _rounded_up(masses: Floats) -> Floats:
+    """Masses of `ROUNDING` more log-odds, so that what they leave of 1 keeps its digits, too."""
+    return masses / (masses + (1 - masses) * np.exp(-ROUNDING))

@@ -31,7 +31,7 @@ class TeacherLogits:
     token_ends: Tensor | None = None  # [B, T] int64: byte of the answer's text where each ends
     has_ids: bool = True  # if not, the r-th likeliest token of each row is called r
     log_errors: Tensor | None = None  # [B, T]: nats by which log_probs may be off; None: exact
-    dropped_error: float = 0.0  # nats by which a dropped mass may be too large
+    dropped_error: float = 0.0  # nats by which log-odds of dropped masses may be too large
     dropped_at: Mapping[float, Tensor] = field(default_factory=dict)  # [B, T], by temperature
     draws: int = 0  # so many tokens were drawn instead; log_probs are their shares
     entropies: Tensor | None = None  # [B, T], of whole distributions, where tokens were drawn
@@ -67,9 +67,9 @@ class TeacherLogits:
         if temperature == 1.0:
             return own
         rows = self.all_rows()
-        dropped = rows.tempered(temperature).dropped[chosen]  # refused where it is not known
-        kept = (rows.log_probs[chosen] / temperature).logsumexp(dim=-1)
-        return own / temperature - (kept - (-dropped).log1p())
+        # p^(1/T) over its sum, which the likeliest token tells; refused where it is not known.
+        likeliest = rows.log_probs[chosen, 0], rows.tempered(temperature).log_probs[chosen, 0]
+        return own / temperature - (likeliest[0] / temperature - likeliest[1])
 
     def all_rows(self) -> "TopKRows":
         """The distributions of all M answer tokens."""
@@ -121,7 +121,7 @@ class TopKRows:
     dropped: Tensor  # [N]
     vocabulary: int
     log_errors: Tensor | None = None  # [N]: nats by which log_probs may be off; None: exact
-    dropped_error: float = 0.0  # nats by which a dropped mass may be too large
+    dropped_error: float = 0.0  # nats by which log-odds of dropped masses may be too large
     dropped_at: Mapping[float, Tensor] = field(default_factory=dict)  # [N], by temperature
     draws: int = 0  # so many tokens were drawn instead; log_probs are their shares
     entropies: Tensor | None = None  # [N], of whole distributions, where tokens were drawn
@@ -154,22 +154,28 @@ class TopKRows:
                 f"{truncated} of {len(self.dropped)} are truncated: use 'temperature: 1', or "
                 f"extract with 'logits: {{temperatures: [{temperature}]}}' or 'epsilon: 0.0'."
             )
+        # The k likeliest of V tokens have at least k / V at every temperature.
+        number = (self.log_probs > -torch.inf).sum(dim=-1)
+        dropped = torch.minimum(dropped.double(), 1 - number.double() / self.vocabulary)
+        left = (-dropped).log1p().to(self.log_probs)  # before digits of 1 - d are lost
         dropped = dropped.to(self.log_probs)
         kept = torch.log_softmax(self.log_probs / temperature, dim=-1)
         return replace(
             self,
-            log_probs=kept + (-dropped).log1p()[:, None],
+            log_probs=kept + left[:, None],
             dropped=dropped,
             log_errors=self._tempered_errors(temperature, dropped),
             dropped_at={},
         )
 
     def _tempered_errors(self, temperature: float, dropped: Tensor) -> Tensor | None:
-        """Errors of ln p^(1/T), of the sum that normalises it, and of what is left for it."""
+        """Errors of ln p^(1/T), of the sum that normalises it, and of what is left for it.
+
+        The last is ln(1 - d), of which the slope in the log-odds of d is -d.
+        """
         if self.log_errors is None:
             return None
-        left = (self.dropped_error * dropped / (1 - dropped)).log1p()
-        return 2 * self.log_errors / temperature + left
+        return 2 * self.log_errors / temperature + self.dropped_error * dropped
 
 
 Teacher = Tensor | TopKRows

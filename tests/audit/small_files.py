@@ -44,7 +44,7 @@ def write_store(folder: Path) -> None:
         size, sha256 = path.stat().st_size, file_digest(path)
         shards.append({"file": path.name, "bytes": size, "sha256": sha256, "ids": [f"r{number}"]})
     index = {
-        **{"schema_version": 3, "vocabulary": 64, "epsilon": 1e-4, "cap": None, "ids": True},
+        **{"schema_version": 4, "vocabulary": 64, "epsilon": 1e-4, "cap": None, "ids": True},
         **{"precision": "full", "step": None, "temperatures": [], "draws": None, "origin": {}},
     }
     (folder / "index.json").write_text(canonical_json(index | {"shards": shards}), encoding="utf-8")

@@ -72,7 +72,7 @@ def test_token_ids_of_a_large_vocabulary_come_back(tmp_path: Path) -> None:
 def test_the_index_says_what_the_store_is(tmp_path: Path) -> None:
     origin = Origin(model="m", tokenizer="t", template="p", answers="a", dtype="bfloat16")
     index = LogitReader(write(tmp_path / "store", origin=origin)).index
-    assert (index.schema_version, index.vocabulary, index.epsilon, index.cap) == (3, 11, 0.05, 6)
+    assert (index.schema_version, index.vocabulary, index.epsilon, index.cap) == (4, 11, 0.05, 6)
     assert index.origin == origin and index.tokenizer == "t" and index.precision == "compact"
     assert index.step == pytest.approx(math.log(11 / 0.05) / 65534)
 
@@ -106,7 +106,7 @@ def test_writing_again_leaves_nothing_of_the_former_store(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema_version": 2},
+        {"schema_version": 3},
         {"vocabulary": "eleven"},
         {"unknown": 1},
         {"shards": None},
