@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kd.errors import ArtifactError
+
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
@@ -20,9 +22,25 @@ def exclusive(path: Path) -> Iterator[None]:
     The lock is a file beside `path` that vanishes with it; the kernel frees it when its
     holder dies.
     """
+    with _held(path.with_name(f".{path.name}.lock"), path, wait=True):
+        yield
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """`exclusive` for a part of a program that does not wait. Both may be held at once.
+
+    Raises:
+        ArtifactError: another process, or another part of this one, has the right.
+    """
+    with _held(path.with_name(f".{path.name}.writer.lock"), path, wait=False):
+        yield
+
+
+@contextmanager
+def _held(lock: Path, path: Path, *, wait: bool) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    descriptor = _acquire(lock, path)
+    descriptor = _acquire(lock, path, wait)
     try:
         yield
     finally:
@@ -30,11 +48,11 @@ def exclusive(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(lock: Path, path: Path) -> int:
+def _acquire(lock: Path, path: Path, wait: bool) -> int:
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _wait_for(descriptor, path)
+            _lock(descriptor, lock, path, wait)
             if _is_still(lock, descriptor):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(
@@ -47,11 +65,15 @@ def _acquire(lock: Path, path: Path) -> int:
         os.close(descriptor)
 
 
-def _wait_for(descriptor: int, path: Path) -> None:
+def _lock(descriptor: int, lock: Path, path: Path, wait: bool) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+        if not wait:
+            raise ArtifactError(
+                f"{path}: {holder} is writing this, and holds {lock}. Wait for it, or end it."
+            ) from None
         print(f"waiting for {holder}, which writes {path}", file=sys.stderr, flush=True)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:  # a file system without locks: as good as it gets
