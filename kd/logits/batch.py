@@ -14,7 +14,8 @@ def collate(rows: Sequence[TeacherRow]) -> TeacherLogits:
     """Pad `rows` to the longest answer T and the largest number K of kept tokens.
 
     Raises:
-        ArtifactError: no rows, or rows of teachers with different vocabularies.
+        ArtifactError: no rows, or rows of teachers with different vocabularies, or of stores that
+            do not hold the same.
     """
     vocabularies = {row.vocabulary for row in rows}
     if len(vocabularies) != 1:
@@ -22,6 +23,7 @@ def collate(rows: Sequence[TeacherRow]) -> TeacherLogits:
             f"rows of {len(vocabularies)} vocabularies cannot form a batch: "
             "take one or more rows, all of one teacher."
         )
+    _require_one_kind(rows)
     lengths = torch.tensor([len(row) for row in rows])
     padding = _Padding(lengths, torch.cat([row.offsets.diff() for row in rows]))
     one = rows[0]
@@ -44,6 +46,21 @@ def collate(rows: Sequence[TeacherRow]) -> TeacherLogits:
         draws=one.draws,
         entropies=_of_all(padding, [row.entropies for row in rows]),
     )
+
+
+def _require_one_kind(rows: Sequence[TeacherRow]) -> None:
+    kinds: dict[str, set[object]] = {
+        "temperatures": {row.temperatures for row in rows},
+        "draws": {row.draws for row in rows},
+        "token ids": {row.ids is not None for row in rows},
+        "log_errors": {row.log_errors is not None for row in rows},
+    }
+    for name, found in kinds.items():
+        if len(found) > 1:
+            raise ArtifactError(
+                f"rows of stores with different {name} cannot form a batch "
+                f"({' and '.join(sorted(map(str, found)))}): take all rows from one store."
+            )
 
 
 def _of_all(padding: "_Padding", parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kd.errors import ArtifactError
+from kd.logits.selection import ID_BITS
 from kd.provenance.canonical import canonical_json
 from kd.provenance.files import write_text
+
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 INDEX_FILE = "index.json"
 SCHEMA_VERSION: Final = 4
@@ -23,7 +26,7 @@ class Block(BaseModel):
 class Draws(Block):
     """How tokens were drawn, in a store that holds drawn ones."""
 
-    number: int
+    number: Annotated[int, Field(gt=1, lt=1 << 16)]  # 2 at least, to know their variance
     seed: int
 
 
@@ -50,16 +53,29 @@ class Index(Block):
     """What a store holds. The position of a row is its place in its shard's `ids`."""
 
     schema_version: Literal[4] = SCHEMA_VERSION
-    vocabulary: int
-    epsilon: float
-    cap: int | None
+    vocabulary: Annotated[int, Field(ge=1, le=1 << ID_BITS)]
+    epsilon: Annotated[float, Field(ge=0, lt=1)]
+    cap: Annotated[int, Field(ge=1)] | None
     ids: bool = True  # without them the r-th likeliest token of a row is called r
     precision: Literal["compact", "full"]
     step: float | None = None  # of compact log-probabilities, in nats
-    temperatures: list[float] = []  # others than 1 at which the dropped mass is known
+    temperatures: list[Temperature] = []  # others than 1 at which the dropped mass is known
     draws: Draws | None = None
     origin: Origin = Origin()
     shards: list[Shard]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Index":
+        if 1.0 in self.temperatures or len(set(self.temperatures)) < len(self.temperatures):
+            raise ValueError("temperatures must be distinct, and others than 1")
+        if self.draws is not None and (self.temperatures or self.cap is not None):
+            raise ValueError("drawn tokens have no cap and no temperatures: leave these out")
+        if self.precision == "compact" and self.epsilon == 0 and self.draws is None:
+            raise ValueError(
+                "compact logits need an epsilon above 0, which bounds how small a kept "
+                "probability can be: set one, or store them in full precision"
+            )
+        return self
 
     @property
     def tokenizer(self) -> str | None:

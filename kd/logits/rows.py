@@ -39,6 +39,16 @@ class AnswerBatch:
                 f"{tuple(logits.shape)} and {len(self.ends)} ends: pass one row of logits and one "
                 "end per answer token."
             )
+        if len(self.ids) != len(self.lengths) or sum(self.lengths) != len(self.tokens):
+            raise ArtifactError(
+                f"{of_row}: {len(self.lengths)} lengths that add up to {sum(self.lengths)} of "
+                f"{len(self.tokens)} answer tokens: give the number of tokens of each row."
+            )
+        if len(self.tokens) and not 0 <= self.tokens.min() <= self.tokens.max() < logits.shape[-1]:
+            raise ArtifactError(
+                f"{of_row}: an answer token is not among the {logits.shape[-1]} of the logits: "
+                "encode answers with the teacher's own tokenizer."
+            )
         if logits.shape[-1] > 1 << ID_BITS:
             raise ArtifactError(
                 f"{of_row}: logits over {logits.shape[-1]} tokens; a store holds teachers of up "

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from kd.logits.drawing import gradient_variance
 from kd.logits.reader import LogitReader
 
@@ -19,19 +17,19 @@ def summarise(reader: LogitReader) -> dict[str, Any]:
     Raises:
         ArtifactError: the store is damaged.
     """
-    size = sum(shard.bytes for shard in reader.index.shards)
-    rows = [reader[row_id] for row_id in reader]
-    tokens = sum(len(row) for row in rows)
-    found: dict[str, Any] = {"rows": len(rows), "answer_tokens": tokens}
+    drawn = reader.index.draws is not None
+    tokens = kept = 0
+    total = largest = 0.0
+    for row_id in reader:  # one at a time: a store may be larger than memory
+        row = reader[row_id]
+        tokens, kept = tokens + len(row), kept + len(row.log_probs)
+        left = gradient_variance(row) if drawn else row.dropped[:, 0].numpy()
+        total, largest = total + float(left.sum()), max(largest, float(left.max(initial=0.0)))
+    found: dict[str, Any] = {"rows": len(reader), "answer_tokens": tokens}
     if not tokens:
         return found
-    found["bytes_per_token"] = round(size / tokens, 2)
-    found["kept"] = round(sum(len(row.log_probs) for row in rows) / tokens, 3)
-    if reader.index.draws is not None:
-        variances = np.concatenate([gradient_variance(row) for row in rows])
-        return found | {"gradient_variance": float(variances.mean())}
-    dropped = np.concatenate([row.dropped[:, 0].numpy() for row in rows])
-    return found | {
-        "dropped_mean": float(dropped.mean(dtype=np.float64)),
-        "dropped_max": float(dropped.max()),
-    }
+    size = sum(shard.bytes for shard in reader.index.shards)
+    found |= {"bytes_per_token": round(size / tokens, 2), "kept": round(kept / tokens, 3)}
+    if drawn:
+        return found | {"gradient_variance": total / tokens}
+    return found | {"dropped_mean": total / tokens, "dropped_max": largest}

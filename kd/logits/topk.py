@@ -72,4 +72,5 @@ def keep_rows(
 
 def _rounded_up(masses: Floats) -> Floats:
     """Masses of `ROUNDING` more log-odds, so that what they leave of 1 keeps its digits, too."""
-    return masses / (masses + (1 - masses) * np.exp(-ROUNDING))
+    rounded: Floats = masses / (masses + (1 - masses) * np.exp(-ROUNDING))
+    return rounded

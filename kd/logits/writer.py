@@ -1,28 +1,30 @@
 """Writing a teacher-logit store: safetensors shards, then the index, then its place."""
 
-import json
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
+from pydantic import ValidationError
 from safetensors.numpy import save
 from torch import Tensor
 
 from kd.errors import ArtifactError
 from kd.logits.codec import step_of
 from kd.logits.drawing import draw_rows
-from kd.logits.index import Draws, Index, Origin, Shard, write_index
+from kd.logits.index import Index, Origin, Shard, write_index
+from kd.logits.journal import JOURNAL, discard_journal, finished_shards, write_journal
+from kd.logits.reader import LogitReader
 from kd.logits.rows import AnswerBatch, StoredRows
 from kd.logits.shards import Layout, pack
 from kd.logits.topk import keep_rows
-from kd.provenance.canonical import canonical_json, file_digest
-from kd.provenance.files import atomic_file, write_text
+from kd.provenance.canonical import file_digest
+from kd.provenance.files import atomic_file
+from kd.provenance.locks import only_writer
 
 SHARD_ENTRIES = 1 << 23  # 32 MiB of token ids and compact log-probabilities
-JOURNAL = "unfinished.json"
 
 
 class LogitWriter:
@@ -32,7 +34,8 @@ class LogitWriter:
     takes its place when the block succeeds: until then the folder holds what it held before, and
     an unfinished store is none. A block that fails, or is killed, leaves its finished shards; the
     next writer with the same settings and the same `fingerprint` keeps them (`done`) and goes on
-    behind them. A second writer at the same time is refused.
+    behind them. So it does with a store that took its place, until `discard_journal` says that all
+    that was to follow is done. A second writer at the same time is refused.
 
     Raises:
         ArtifactError: another process writes the store, or a setting is not defined.
@@ -75,28 +78,21 @@ class LogitWriter:
             shard_entries: stored tokens after which a shard is written.
         """
         precision = precision or ("compact" if epsilon > 0 or draws else "full")
-        compact = precision == "compact" and not draws
-        if compact and epsilon <= 0:
-            raise ArtifactError(
-                "compact logits need an epsilon above 0, which bounds how small a kept "
-                "probability can be: set one, or store them in full precision."
-            )
-        self._index = Index(
+        self._index = _checked(
+            folder,
             vocabulary=vocabulary,
             epsilon=epsilon,
             cap=cap,
             ids=ids,
             precision=precision,
-            step=step_of(epsilon, vocabulary) if compact else None,
             temperatures=list(temperatures),
-            draws=Draws(number=draws, seed=seed) if draws else None,
+            draws=None if draws is None else {"number": draws, "seed": seed},
             origin=origin or Origin(tokenizer=tokenizer),
-            shards=[],
         )
         self._layout = Layout.of(self._index)
         self._folder = folder
         self._partial = folder.with_name(f".{folder.name}.partial")
-        self._lock = FileLock(folder.with_name(f".{folder.name}.writer.lock"))
+        self._held = ExitStack()
         self._fingerprint = fingerprint
         self._shard_entries = shard_entries
         self._pending: list[StoredRows] = []
@@ -105,22 +101,10 @@ class LogitWriter:
         self.done: frozenset[str] = frozenset()  # ids of rows that an earlier writer has written
 
     def __enter__(self) -> "LogitWriter":
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ArtifactError(
-                f"{self._folder}: another process is writing this store. Wait for it, or end it."
-            ) from None
-        self._shards = self._finished_shards()
-        self._ids = {row_id for shard in self._shards for row_id in shard.ids}
-        self.done = frozenset(self._ids)
-        known = {JOURNAL, *(shard.file for shard in self._shards)}
-        self._partial.mkdir(exist_ok=True)
-        for file in self._partial.iterdir():
-            if file.name not in known:
-                file.unlink()
-        self._write_journal()
+        with ExitStack() as held:
+            held.enter_context(only_writer(self._folder))
+            self._continue()
+            self._held = held.pop_all()
         return self
 
     def __exit__(
@@ -131,12 +115,10 @@ class LogitWriter:
     ) -> None:
         try:
             if kind is None:
-                self._flush()
-                write_index(self._index.model_copy(update={"shards": self._shards}), self._partial)
-                (self._partial / JOURNAL).unlink()
+                self._complete()
                 self._take_place()
         finally:
-            self._lock.release()
+            self._held.close()
 
     def add(self, row_id: str, token_ids: Tensor, logits: Tensor, *, ends: Tensor) -> None:
         """Add the answer `token_ids` [T] of row `row_id`; logits[t] [T, V] predicts token t.
@@ -172,6 +154,33 @@ class LogitWriter:
         if sum(len(part.kept) for part in self._pending) >= self._shard_entries:
             self._flush()
 
+    def finish(self) -> LogitReader:
+        """Complete the store, and read it before it takes its place at the end of the block."""
+        self._complete()
+        return LogitReader(self._partial)
+
+    def _continue(self) -> None:
+        """Take over what an earlier writer of the same rows has finished, and remove the rest."""
+        if self._done_in(self._folder) is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._folder.replace(self._partial)
+        self._shards = self._done_in(self._partial) or []
+        self._ids = {row_id for shard in self._shards for row_id in shard.ids}
+        self.done = frozenset(self._ids)
+        known = {JOURNAL, *(shard.file for shard in self._shards)}
+        self._partial.mkdir(parents=True, exist_ok=True)
+        for file in self._partial.iterdir():
+            if file.name not in known:
+                file.unlink()
+        self._write_journal()
+
+    def _done_in(self, folder: Path) -> list[Shard] | None:
+        return None if self._fingerprint is None else finished_shards(folder, self._settings())
+
+    def _complete(self) -> None:
+        self._flush()
+        write_index(self._index.model_copy(update={"shards": self._shards}), self._partial)
+
     def _flush(self) -> None:
         if not self._pending:
             return
@@ -191,33 +200,37 @@ class LogitWriter:
         self._write_journal()
 
     def _write_journal(self) -> None:
-        journal = self._settings() | {"shards": [shard.model_dump() for shard in self._shards]}
-        write_text(self._partial / JOURNAL, canonical_json(journal) + "\n")
+        write_journal(self._partial, self._settings(), self._shards)
 
     def _settings(self) -> dict[str, Any]:
         index = self._index.model_dump(mode="json", exclude={"shards"})
         return {"index": index, "fingerprint": self._fingerprint, "every": self._shard_entries}
 
-    def _finished_shards(self) -> list[Shard]:
-        """The shards of an interrupted writer of the same rows, up to the first damaged one."""
-        try:
-            journal = json.loads((self._partial / JOURNAL).read_text(encoding="utf-8"))
-            shards = [Shard.model_validate(shard) for shard in journal.pop("shards")]
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            return []
-        if self._fingerprint is None or journal != self._settings():
-            return []
-        sound = [self._is_sound(shard) for shard in shards]
-        return shards[: (*sound, False).index(False)]
-
-    def _is_sound(self, shard: Shard) -> bool:
-        path = self._partial / shard.file
-        return path.is_file() and file_digest(path) == shard.sha256
-
     def _take_place(self) -> None:
+        if self._fingerprint is None:  # nobody could go on with it
+            discard_journal(self._partial)
         old = self._folder.with_name(f".{self._folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if self._folder.exists():
             self._folder.replace(old)  # moved aside: the gap without any store is one rename
         self._partial.replace(self._folder)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _checked(folder: Path, **settings: Any) -> Index:
+    """The index of a store with these settings, and without shards.
+
+    Raises:
+        ArtifactError: a setting is out of its range, or means nothing beside another.
+    """
+    try:
+        index = Index(**settings, shards=[])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        names = ".".join(map(str, problem["loc"]))
+        raise ArtifactError(
+            f"{folder}: no store of teacher logits has such settings ({names}: {problem['msg']})."
+        ) from None
+    if index.precision == "full" or index.draws is not None:
+        return index
+    return index.model_copy(update={"step": step_of(index.epsilon, index.vocabulary)})

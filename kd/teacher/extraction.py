@@ -16,7 +16,7 @@ from kd.errors import DataError
 from kd.experiment.logits import Logits
 from kd.experiment.stages import ExtractSpec
 from kd.logits.index import Origin
-from kd.logits.reader import LogitReader
+from kd.logits.journal import discard_journal
 from kd.logits.rows import AnswerBatch
 from kd.logits.summary import summarise
 from kd.logits.writer import LogitWriter
@@ -47,6 +47,9 @@ def extract_logits(spec: ExtractSpec, model_path: Path, answers_path: Path, out:
     inputs = {"model": model_path, "answers": answers_path}
     record = StageRecord("extract", spec, inputs, ("kd.teacher.extraction",), external=("model",))
     model, tokenizer = load_model(model_path)
+    if record.is_done(out):
+        discard_journal(out)
+        return
     answers = [answer for answer in read_answers(answers_path) if answer.answer]
     rows = [_encode(answer, model, tokenizer) for answer in answers]
     origin = Origin(
@@ -58,7 +61,9 @@ def extract_logits(spec: ExtractSpec, model_path: Path, answers_path: Path, out:
     )
     with _writer(out, spec.logits, model, origin, record.fingerprint) as writer:
         _write_rows(writer, [answer.id for answer in answers], rows, model, spec.logits)
-    record.write(out, notes=summarise(LogitReader(out)))
+        notes = summarise(writer.finish())
+    record.write(out, notes=notes)
+    discard_journal(out)
 
 
 def _writer(

@@ -11,6 +11,9 @@ import pytest
 
 from kd.errors import ArtifactError
 from kd.logits import LogitReader, LogitWriter
+from kd.logits import writer as writing
+from kd.logits.journal import JOURNAL, discard_journal
+from kd.provenance.manifest import path_digest
 from tests.logits.stores import IDS, VOCABULARY, contents, example, shards, write
 
 SETTINGS: dict[str, Any] = {
@@ -99,7 +102,7 @@ def test_a_damaged_unfinished_shard_and_those_behind_it_are_written_again(tmp_pa
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"shards": [{}]}'])
 def test_a_damaged_journal_means_from_the_beginning(tmp_path: Path, text: str) -> None:
     partial = interrupted(tmp_path / "store", 4)
-    (partial / "unfinished.json").write_text(text)
+    (partial / JOURNAL).write_text(text)
     assert finished(tmp_path / "store") == []
     finished(tmp_path / "whole")
     assert contents(tmp_path / "store") == contents(tmp_path / "whole")
@@ -109,13 +112,88 @@ def test_a_second_writer_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     with LogitWriter(folder, **SETTINGS) as writer:
         writer.add("b", **example("b"))
-        with pytest.raises(ArtifactError, match="another process is writing"):
+        with pytest.raises(
+            ArtifactError,
+            match=r"process \d+ on .+ is writing this, and holds .*\.store\.writer\.lock",
+        ):
             finished(folder)
         for row_id in IDS[1:]:
             writer.add(row_id, **example(row_id))
     finished(tmp_path / "whole")
     assert contents(folder) == contents(tmp_path / "whole")
     finished(folder)  # the lock is free again
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, moment: str, folder: Path) -> None:
+    """Kill whoever finishes the store `folder` at a moment of that."""
+    rename, index = Path.replace, writing.write_index
+
+    def renamed(source: Path, target: Path) -> Path:
+        if (source, moment) == (folder, "before it moves the former store aside"):
+            raise Stop
+        if target == folder and moment == "between the renames":
+            raise Stop
+        done = rename(source, target)
+        if target == folder and moment == "after the store took its place":
+            raise Stop
+        return done
+
+    def indexed(*given: Any) -> None:
+        if moment == "before the index":
+            raise Stop
+        index(*given)
+        if moment == "after the index":
+            raise Stop
+
+    monkeypatch.setattr(Path, "replace", renamed)
+    monkeypatch.setattr(writing, "write_index", indexed)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "before the index",
+        "after the index",
+        "before it moves the former store aside",
+        "between the renames",
+        "after the store took its place",
+    ],
+)
+def test_a_writer_that_is_killed_while_it_finishes_loses_no_row(
+    tmp_path: Path, moment: str
+) -> None:
+    folder = write(tmp_path / "store", ["a"])
+    with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(Stop):
+        stop_at(monkeypatch, moment, folder)
+        finished(folder)
+    done = finished(folder)
+    assert done == IDS
+    finished(tmp_path / "whole")
+    assert contents(folder) == contents(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "whole"]
+
+
+def test_a_store_is_done_again_once_its_journal_is_discarded_and_a_damaged_one_is_mended(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "store"
+    finished(folder, shard_entries=1)
+    digest, whole = path_digest(folder), contents(folder)
+    victim = shards(folder)[2]
+    victim.write_bytes(victim.read_bytes()[:-1])
+    assert finished(folder, shard_entries=1) == IDS[:2] and contents(folder) == whole
+    discard_journal(folder)
+    assert JOURNAL not in contents(folder) and path_digest(folder) == digest
+    assert finished(folder, shard_entries=1) == []
+
+
+def test_a_store_is_read_before_it_takes_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    with LogitWriter(folder, **SETTINGS) as writer:
+        writer.add("b", **example("b"))
+        reader = writer.finish()
+        assert reader.ids == ["b"] and len(reader["b"]) == 2 and not folder.exists()
+    assert LogitReader(folder).ids == ["b"]
 
 
 WRITER = """
@@ -140,7 +218,9 @@ def test_the_lock_of_a_killed_process_is_free_and_its_shards_are_kept(tmp_path: 
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
     )
     assert process.stdout is not None and process.stdout.readline() == "written\n"
-    with pytest.raises(ArtifactError, match="another process is writing"):
+    with pytest.raises(
+        ArtifactError, match=r"process \d+ on .+ is writing this, and holds .*\.store\.writer\.lock"
+    ):
         finished(folder)
     process.kill()
     process.communicate()

@@ -2,14 +2,16 @@
 
 import json
 import math
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from kd.errors import ArtifactError
-from kd.logits import LogitReader, LogitWriter, Origin, collate, keep_top_k
+from kd.logits import LogitReader, LogitWriter, Origin, TeacherRow, collate, keep_top_k
 from kd.logits.summary import summarise
 from tests.logits.stores import IDS, VOCABULARY, contents, example, shards, write
 
@@ -88,6 +90,59 @@ def test_what_a_store_holds_in_numbers(tmp_path: Path) -> None:
     with LogitWriter(tmp_path / "nothing", vocabulary=3) as writer:
         assert writer.done == frozenset()
     assert summarise(LogitReader(tmp_path / "nothing")) == {"rows": 0, "answer_tokens": 0}
+
+
+class Watched(LogitReader):
+    """Counts how many of the rows that it gave are alive at once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.alive, self.most = 0, 0
+
+    def __getitem__(self, row_id: str) -> TeacherRow:
+        row = super().__getitem__(row_id)
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(row, self._gone)
+        return row
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"draws": 4, "epsilon": 0.0, "cap": None}])
+def test_the_numbers_of_a_store_take_the_memory_of_a_row(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    reader = Watched(write(tmp_path / "store", **settings))
+    assert summarise(reader)["rows"] == len(IDS)
+    assert 1 <= reader.most <= 2 and reader.alive == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"epsilon": 3.0}, "epsilon"),
+        ({"epsilon": -1.0}, "epsilon"),
+        ({"epsilon": math.nan}, "epsilon"),
+        ({"epsilon": math.inf}, "epsilon"),
+        ({"epsilon": 0.1, "cap": 0}, "cap"),
+        ({"epsilon": 0.1, "vocabulary": 0}, "vocabulary"),
+        ({"epsilon": 0.1, "temperatures": (0.0,)}, "temperatures"),
+        ({"epsilon": 0.1, "temperatures": (2.0, 2.0)}, "temperatures must be distinct"),
+        ({"epsilon": 0.1, "temperatures": (1.0,)}, "others than 1"),
+        ({"draws": 1}, "draws.number"),
+        ({"draws": 0}, "draws.number"),
+        ({"draws": 9, "temperatures": (2.0,)}, "no temperatures"),
+        ({"epsilon": 0.0, "precision": "compact"}, "need an epsilon above 0"),
+        ({"epsilon": 0.1, "precision": "half"}, "precision"),
+    ],
+)
+def test_settings_that_no_store_can_have_are_refused(
+    tmp_path: Path, settings: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ArtifactError, match=rf"store: no store.*{named}"):
+        LogitWriter(tmp_path / "store", **({"vocabulary": 11} | settings))
 
 
 def test_equal_rows_give_equal_bytes_wherever_and_whenever(tmp_path: Path) -> None:

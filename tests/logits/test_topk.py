@@ -1,5 +1,7 @@
 """Which tokens of a distribution are kept."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kd.errors import ArtifactError
-from kd.logits import TeacherRow, collate, keep_top_k
+from kd.logits import AnswerBatch, TeacherRow, collate, keep_top_k
 
 
 def keep(logits: Tensor, epsilon: float = 0.0, cap: int | None = None) -> TeacherRow:
@@ -117,3 +119,26 @@ def test_rows_of_two_teachers_form_no_batch() -> None:
         collate([keep(torch.zeros(1, 3)), keep(torch.zeros(1, 4))])
     with pytest.raises(ArtifactError, match="0 vocabularies"):
         collate([])
+
+
+def test_rows_of_stores_that_hold_different_things_form_no_batch() -> None:
+    one = keep(torch.zeros(1, 3))
+    for name, other in (
+        ("temperatures", replace(one, temperatures=(2.0,), dropped=one.dropped.repeat(1, 2))),
+        ("draws", replace(one, draws=7)),
+        ("token ids", replace(one, ids=None, token_ids=None)),
+    ):
+        with pytest.raises(ArtifactError, match=f"different {name} cannot form a batch"):
+            collate([one, other])
+
+
+def test_lengths_and_tokens_that_do_not_fit_the_logits_are_refused() -> None:
+    tokens, ends = torch.zeros(3, dtype=torch.int64), torch.tensor([1, 1, 2])
+    logits = torch.zeros(3, 5)
+    for lengths in ([1, 1], [3], [1, 3]):
+        with pytest.raises(ArtifactError, match=f"add up to {sum(lengths)} of 3 answer tokens"):
+            AnswerBatch(["x", "y"], lengths, tokens, ends).check(logits)
+    AnswerBatch(["x", "y"], [1, 2], tokens, ends).check(logits)
+    for bad in (-1, 5):
+        with pytest.raises(ArtifactError, match="not among the 5"):
+            AnswerBatch(["x", "y"], [1, 2], tokens + bad, ends).check(logits)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,8 @@ from kd.errors import ArtifactError
 from kd.experiment.logits import Logits
 from kd.experiment.stages import ExtractSpec
 from kd.logits import LogitReader
+from kd.teacher import extraction
+from kd.teacher.forward import answer_logits
 from tests.logits.stores import contents
 
 # One row a batch and a shard, and time enough to be killed between two of them.
@@ -66,7 +69,7 @@ def test_killed_twice_it_ends_with_the_same_bytes(made: Path) -> None:
             process.stdout.readline()
         if after == 3:
             second = start(made, out, 0.0)
-            assert "another process is writing this store" in second.communicate()[1]
+            assert f"process {process.pid} on" in second.communicate()[1]
             assert second.returncode != 0
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -77,3 +80,44 @@ def test_killed_twice_it_ends_with_the_same_bytes(made: Path) -> None:
     written = rest.communicate()[0].count("row")
     assert rest.returncode == 0 and written <= rows - 3  # what was done was not done again
     assert contents(out) == contents(whole)
+
+
+class Stop(BaseException):
+    """What a killed process does not catch."""
+
+
+@pytest.mark.parametrize("made", ["llama"], indirect=True)
+@pytest.mark.parametrize("step", ["summarise", "StageRecord.write", "discard_journal"])
+def test_killed_behind_the_last_row_it_runs_the_teacher_no_more(made: Path, step: str) -> None:
+    spec = ExtractSpec(logits=Logits(epsilon=1e-2))
+    passes: list[int] = []
+
+    def extract(out: Path, stopped: str | None = None) -> None:
+        def stop(*_: object, **__: object) -> None:
+            raise Stop
+
+        def counted(*given: Any) -> Any:
+            passes.append(1)
+            return answer_logits(*given)
+
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(extraction, "answer_logits", counted)
+            if stopped is not None:
+                monkeypatch.setattr(f"kd.teacher.extraction.{stopped}", stop)
+            extraction.extract_logits(spec, made / "model", made / "answers.parquet", out)
+
+    whole, out = made / "whole" / step / "logits", made / "stopped" / step / "logits"
+    extract(whole)
+    assert passes
+    with pytest.raises(Stop):
+        extract(out, step)
+    passes.clear()
+    extract(out)
+    assert not passes  # nothing was done again
+    assert contents(out) == contents(whole)
+    assert not list(out.parent.rglob(".*"))
+    extract(out)
+    assert not passes  # nor is what is wholly done
+    written = [json.loads((at.parent / "extract.manifest.json").read_text()) for at in (out, whole)]
+    assert written[0]["identity"] == written[1]["identity"]
+    assert written[0]["notes"] == written[1]["notes"]
