@@ -318,6 +318,18 @@ def test_models_that_nearly_agree_are_compared_value_by_value() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_the_tail_of_a_teacher_with_500_times_the_vocabulary_counts(stored: bool) -> None:
+    """Each of 128,255 tokens has 1e-10, which is little beside 256 tokens of a student."""
+    student, teacher = torch.full((1, 256), -40.0), torch.full((1, 128_256), -23.0)
+    student[0, 0] = teacher[0, 0] = 0.0
+    given = top_k(teacher, [128_256])
+    kernel, _ = functions("uld", {})
+    values, _ = kernel(student, given if stored else teacher)
+    tail = 128_255 * np.exp(-23.0)
+    assert values.item() == pytest.approx(2 * tail / (1 + tail), rel=0.02)  # 2.6e-5
+
+
 def test_uld_of_what_is_not_a_number_is_not_a_number() -> None:
     student, teacher = rows("uld", 2.0, torch.float32)
     student[2, 5] = torch.nan

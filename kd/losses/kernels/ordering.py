@@ -32,6 +32,7 @@ class Ranked:
     def __init__(self, values: Floats, reach: float, *, descending: bool = False) -> None:
         """Take in `values` [n, V], which may be in descending order already."""
         self.values = values
+        self.reach = reach
         self.descending = descending
         self.classes = np.empty(values.shape, np.intp)
         self._bounds = np.zeros((len(values), CLASSES + 1), np.int32)

@@ -33,7 +33,8 @@ def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Evaluated | None:
         other = Softmax.of(teacher.detach().numpy())
         values = np.add(other.logits, np.log(own.total) - np.log(other.total), out=other.logits)
         probs = np.divide(other.probs, other.total, out=other.probs)
-        excess, gradient = _against_all(own, _ranked(own, values, descending=False), probs)
+        theirs = Ranked(values, _reach(own, values))
+        excess, gradient = _against_all(own, theirs, probs)
         return torch.from_numpy(2 * excess), torch.from_numpy(gradient)
     log_probs = teacher.log_probs.numpy()
     if log_probs.shape[1] * FEW <= student.shape[1]:
@@ -41,25 +42,25 @@ def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Evaluated | None:
     else:
         values = log_probs + np.log(own.total)
         # The teacher's values out of reach come last, and are below whatever has their ranks.
-        within = np.count_nonzero(~(values < -_reach(own)), axis=-1).max()
-        theirs = _ranked(own, values[:, :within], descending=True)
+        reach = _reach(own, values)
+        within = np.count_nonzero(~(values < -reach), axis=-1).max()
+        theirs = Ranked(values[:, :within], reach, descending=True)
         excess, gradient = _against_all(own, theirs, np.exp(log_probs[:, :within]))
     return torch.from_numpy(2 * excess) + teacher.dropped, torch.from_numpy(gradient)
 
 
-def _ranked(own: Softmax, values: Floats, *, descending: bool) -> Ranked:
-    """The teacher's values, as logits that compare with the student's."""
-    return Ranked(values, _reach(own), descending=descending)
+def _reach(own: Softmax, values: Floats) -> float:
+    """How far below the largest logit all tokens together have less mass than rounding takes.
 
-
-def _reach(own: Softmax) -> float:
-    """How far below the largest logit all tokens together have less mass than rounding takes."""
-    return float(np.log(4 * own.logits.shape[1] / np.finfo(own.logits.dtype).eps))
+    All tokens of either side: a teacher may have hundreds of times as many as the student.
+    """
+    width = max(own.logits.shape[1], values.shape[1])
+    return float(np.log(4 * width / np.finfo(own.logits.dtype).eps))
 
 
 def _against_all(own: Softmax, theirs: Ranked, probs: Floats) -> tuple[Floats, Floats]:
     """Sum [n] of the excess over all ranks, and the gradient [n, V] of its double."""
-    ahead, theirs_ahead = compare(Ranked(own.logits, _reach(own)), theirs)
+    ahead, theirs_ahead = compare(Ranked(own.logits, theirs.reach), theirs)
     members = ahead.astype(own.probs.dtype)
     mass = np.vecdot(members, own.probs)[:, None] / own.total
     excess = np.vecdot(theirs_ahead.astype(probs.dtype), probs) - mass[:, 0]
