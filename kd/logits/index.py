@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kd.errors import ArtifactError
 from kd.logits.selection import ID_BITS
-from kd.provenance.canonical import canonical_json
+from kd.provenance.canonical import canonical_json, digest
 from kd.provenance.files import write_text
 
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -84,16 +84,17 @@ class Index(Block):
 
 
 def write_index(index: Index, folder: Path) -> None:
-    """Write `index` into the store `folder`, atomically."""
-    write_text(folder / INDEX_FILE, canonical_json(index.model_dump(mode="json")) + "\n")
+    """Write `index` into the store `folder`, atomically, with the digest of all that it says."""
+    content = index.model_dump(mode="json")
+    write_text(folder / INDEX_FILE, canonical_json(content | {"digest": digest(content)}) + "\n")
 
 
 def read_index(folder: Path) -> Index:
     """Read the index of the store `folder`.
 
     Raises:
-        ArtifactError: no index (the store is missing or incomplete), or one that is malformed
-            or of another schema version.
+        ArtifactError: no index (the store is missing or incomplete), or one that is malformed,
+            was altered, or is of another schema version.
     """
     path = folder / INDEX_FILE
     if not path.is_file():
@@ -102,15 +103,21 @@ def read_index(folder: Path) -> Index:
             "Run the extraction again (`kd extract --help`)."
         )
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-        return Index.model_validate(content)
+        return _validated(json.loads(path.read_text(encoding="utf-8")))
     except (ValidationError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        if isinstance(error, ValidationError) and isinstance(content, dict):
-            found = content.get("schema_version")
-            if found != SCHEMA_VERSION:
-                reason = f"it is of version {found}, which is read no more"
         raise ArtifactError(
             f"{path}: no valid index of schema version {SCHEMA_VERSION} ({reason}). "
             "Run the extraction again (`kd extract --help`)."
         ) from None
+
+
+def _validated(content: Any) -> Index:
+    if not isinstance(content, dict):
+        raise ValueError("it is no JSON object")
+    found = content.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise ValueError(f"it is of version {found}, which is read no more")
+    if content.pop("digest", None) != digest(content):
+        raise ValueError("it was altered: its content does not have its digest")
+    return Index.model_validate(content)

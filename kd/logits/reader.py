@@ -15,7 +15,8 @@ from kd.provenance.canonical import file_digest
 class LogitReader:
     """A store on disk, as a mapping from row ids to `TeacherRow`.
 
-    Nothing is used unchecked. Opening the store compares the sizes of all shards with the index.
+    Nothing is used unchecked. Opening the store compares the index with its own digest, and the
+    sizes of all shards with the index.
     A shard is memory-mapped when a row of it is first asked for, after its SHA-256 was compared,
     and every row's own checksum is compared whenever it is read. Any number of processes and
     threads may read one store.
@@ -109,7 +110,8 @@ class LogitReader:
             damaged = [
                 row_id
                 for place, row_id in enumerate(shard.ids)
-                if checksum(arrays, row_id, place) != int(arrays["row_checksums"][place])
+                if checksum(arrays, row_id, place, self._layout)
+                != int(arrays["row_checksums"][place])
             ]
         except (SafetensorError, OSError, ValueError, KeyError, IndexError):
             return f"{_span(shard.ids)} cannot be read"

@@ -6,7 +6,8 @@ one of the shard; token ids of large vocabularies are split into 16 low and 8 hi
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from kd.logits.codec import DROPPED_STEP, decode, encode_log_probs, encode_masse
 from kd.logits.index import Index
 from kd.logits.rows import ROUNDING, Array, StoredRows, TeacherRow, offsets, tensor
 from kd.logits.selection import Ints
+from kd.provenance.canonical import canonical_json
 
 Arrays = dict[str, Array]
 
@@ -42,6 +44,11 @@ class Layout:
         draws = None if index.draws is None else index.draws.number
         return cls(index.vocabulary, index.ids, index.step, draws, tuple(index.temperatures))
 
+    @cached_property
+    def checksum(self) -> int:
+        """Where rows' checksums begin: under another layout equal bytes mean something else."""
+        return zlib.crc32(canonical_json(asdict(self)).encode())
+
 
 def pack(parts: Sequence[StoredRows], layout: Layout) -> Arrays:
     """Lay rows end to end: rows are ranges of tokens, tokens are ranges of entries."""
@@ -66,7 +73,7 @@ def pack(parts: Sequence[StoredRows], layout: Layout) -> Arrays:
     else:
         arrays["log_probs"] = rows.log_probs.astype(np.float32)
         arrays["dropped"] = rows.dropped  # float64: of 1 - d few digits may be left
-    sums = [checksum(arrays, row_id, place) for place, row_id in enumerate(rows.ids)]
+    sums = [checksum(arrays, row_id, place, layout) for place, row_id in enumerate(rows.ids)]
     return arrays | {"row_checksums": np.array(sums, dtype=np.uint32)}
 
 
@@ -83,9 +90,9 @@ def cut(arrays: Mapping[str, Array], place: int) -> Arrays:
     }
 
 
-def checksum(arrays: Mapping[str, Array], row_id: str, place: int) -> int:
-    """CRC-32 of a row's id and of all that belongs to it."""
-    found = zlib.crc32(row_id.encode())
+def checksum(arrays: Mapping[str, Array], row_id: str, place: int, layout: Layout) -> int:
+    """CRC-32 of the layout, of a row's id and of all that belongs to it."""
+    found = zlib.crc32(row_id.encode(), layout.checksum)
     for part in cut(arrays, place).values():
         found = zlib.crc32(part.data, found)
     return found
@@ -97,7 +104,7 @@ def unpack(arrays: Mapping[str, Array], row_id: str, place: int, layout: Layout)
     Raises:
         ValueError: its bytes are not those that were written for this row.
     """
-    if checksum(arrays, row_id, place) != int(arrays["row_checksums"][place]):
+    if checksum(arrays, row_id, place, layout) != int(arrays["row_checksums"][place]):
         raise ValueError("its checksum does not fit")
     part = cut(arrays, place)
     counts = part["counts"].astype(np.int64)

@@ -15,7 +15,7 @@ from kd.data.prompts import build_prompt
 from kd.data.rows import Row
 from kd.evaluation.predictions import Prediction
 from kd.experiment.layout import Run
-from kd.provenance.canonical import canonical_json, file_digest
+from kd.provenance.canonical import canonical_json, digest, file_digest
 from kd.provenance.manifest import read_manifest
 
 DATASET, TEACHER, STUDENT = "squad", "llama", "opt"
@@ -47,7 +47,9 @@ def write_store(folder: Path) -> None:
         **{"schema_version": 4, "vocabulary": 64, "epsilon": 1e-4, "cap": None, "ids": True},
         **{"precision": "full", "step": None, "temperatures": [], "draws": None, "origin": {}},
     }
-    (folder / "index.json").write_text(canonical_json(index | {"shards": shards}), encoding="utf-8")
+    index["shards"] = shards
+    text = canonical_json(index | {"digest": digest(index)})
+    (folder / "index.json").write_text(text, encoding="utf-8")
 
 
 def curve_of(run: Run) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from kd.errors import ArtifactError
 from kd.logits import LogitReader, LogitWriter, Origin
+from kd.logits.index import Index, read_index, write_index
 from kd.provenance.canonical import file_digest
 from tests.logits.stores import IDS, VOCABULARY, example, shards, write
 
@@ -91,6 +92,50 @@ def test_swapped_shards_of_one_size_are_told_from_other_damage(tmp_path: Path) -
         LogitReader(folder)["x"]
 
 
+def forge(folder: Path, victim: Path, **change: object) -> None:
+    """Make an index that fits the shard as it is now."""
+    index = read_index(folder)
+    found = index.model_dump() | change
+    found["shards"][0] |= {"sha256": file_digest(victim), "bytes": victim.stat().st_size}
+    write_index(Index.model_validate(found), folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epsilon": 0.01},
+        {"vocabulary": 12},
+        {"temperatures": [8.0]},
+        {"step": 1e-3},
+        {"cap": None},
+        {"origin": {"model": "another"}},
+        {"origin": {"dtype": "bfloat16"}},
+        {"shards": []},
+        {"digest": "0"},
+        {"digest": None},
+    ],
+)
+def test_an_index_that_was_altered_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    folder = write(tmp_path / "store", temperatures=(2.0,), origin=Origin(model="m"))
+    index = folder / "index.json"
+    index.write_text(json.dumps(json.loads(index.read_text())))
+    assert LogitReader(folder).ids == IDS  # white space is no content
+    index.write_text(json.dumps(json.loads(index.read_text()) | change))
+    with pytest.raises(ArtifactError, match=r"store/index\.json: no valid index.*was altered"):
+        LogitReader(folder)
+
+
+@pytest.mark.parametrize("change", [{"step": 1e-3}, {"vocabulary": 12}, {"temperatures": [8.0]}])
+def test_rows_under_another_layout_are_refused_even_where_the_index_was_forged(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    folder = write(tmp_path / "store", temperatures=(2.0,))
+    first = shards(folder)[0]
+    forge(folder, first, **change)
+    with pytest.raises(ArtifactError, match=rf"{first.name}.*row 'b'.*checksum"):
+        LogitReader(folder)["b"]
+
+
 def test_a_row_is_checked_even_where_the_digest_was_forged(tmp_path: Path) -> None:
     """A shard that was made anew, with a digest that fits: its rows still do not."""
     folder = write(tmp_path / "store", shard_entries=1 << 20)
@@ -98,9 +143,7 @@ def test_a_row_is_checked_even_where_the_digest_was_forged(tmp_path: Path) -> No
     arrays = load_file(victim)
     arrays["log_probs"][5] += 1  # of row 'b', the first one
     save_file(arrays, victim)
-    index = json.loads((folder / "index.json").read_text())
-    index["shards"][0] |= {"sha256": file_digest(victim), "bytes": victim.stat().st_size}
-    (folder / "index.json").write_text(json.dumps(index))
+    forge(folder, victim)
     reader = LogitReader(folder, verify=True)
     with pytest.raises(ArtifactError, match=rf"{victim.name}.*row 'b'.*checksum"):
         reader["b"]
