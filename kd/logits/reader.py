@@ -41,6 +41,28 @@ class LogitReader:
             if verify:
                 self._check_digest(shard)
 
+    def require_origin(self, *, answers: str, model: str | None = None) -> None:
+        """Refuse a store that was not extracted from these inputs.
+
+        Args:
+            answers: SHA-256 of the teacher's answers.
+            model: SHA-256 of the teacher's folder, where it is known.
+
+        Raises:
+            ArtifactError: the store is of other answers, or of another teacher.
+        """
+        origin = self.index.origin
+        for what, found, wanted in (
+            ("another file of answers", origin.answers, answers),
+            ("another teacher", origin.model, model or origin.model),
+        ):
+            if found != wanted:
+                raise ArtifactError(
+                    f"{self._folder}: these logits are of {what} ({_short(found)}) than the one "
+                    f"that is given ({_short(wanted)}). Give the store that belongs to it, or "
+                    "run `kd extract` on it."
+                )
+
     def __len__(self) -> int:
         return len(self._places)
 
@@ -124,6 +146,10 @@ class LogitReader:
             f"{self._folder / shard.file}: damaged shard ({reason}). "
             "Run the extraction again (`kd extract --help`)."
         )
+
+
+def _short(digest: str | None) -> str:
+    return "unknown" if digest is None else f"SHA-256 {digest[:12]}…"
 
 
 def _span(ids: list[str]) -> str:

@@ -58,7 +58,7 @@ def distill(
     """
     code = distillation_modules(spec.method.loss)
     record = StageRecord("distill", spec, inputs, code, external=("student", "teacher"))
-    loop, tokenizer, counts = _build(spec, inputs)
+    loop, tokenizer, counts = _build(spec, inputs, record)
     folder = CheckpointFolder(checkpoints, record.fingerprint)
     outputs = out / "model", out / "train.jsonl"
     if is_done(record, folder.path, *outputs):
@@ -82,13 +82,13 @@ def distill(
 
 
 def _build(
-    spec: DistillSpec, inputs: dict[str, Path]
+    spec: DistillSpec, inputs: dict[str, Path], record: StageRecord
 ) -> tuple[Loop, PreTrainedTokenizerBase, dict[str, Any]]:
     """Models, data and objective of a run, ready to train, with the counts of its rows."""
     model, tokenizer = load_model(inputs["student"])
     answers = read_answers(inputs["answers"])
     teacher = _open_teacher(spec, inputs, answers, tokenizer)
-    store = _open_store(spec, inputs)
+    store = _open_store(spec, inputs, record)
     _require_one_vocabulary(spec, store, teacher, model, tokenizer)
     live = teacher if runs_teacher(spec.method) else None
     if live is not None and loss_info(spec.method.loss).needs_live_teacher:
@@ -122,14 +122,19 @@ def _build(
     return loop, tokenizer, counts
 
 
-def _open_store(spec: DistillSpec, inputs: dict[str, Path]) -> LogitReader | None:
+def _open_store(
+    spec: DistillSpec, inputs: dict[str, Path], record: StageRecord
+) -> LogitReader | None:
     if not reads_logits(spec.method):
         return None
     if "logits" not in inputs:
         raise ArtifactError(
             f"loss '{spec.method.loss}' needs the teacher's logits. Give --logits FOLDER."
         )
-    return LogitReader(inputs["logits"])
+    store = LogitReader(inputs["logits"])
+    teacher = record.inputs.get("teacher", {"sha256": None})
+    store.require_origin(answers=record.inputs["answers"]["sha256"], model=teacher["sha256"])
+    return store
 
 
 def _open_teacher(
