@@ -38,11 +38,15 @@ rule extract:
     params:
         spec=extract_spec,
         code=code_digest("kd.teacher.extraction"),
+        # Beside the answers' or, of a variant, in a folder of its name: as the output is.
+        checkpoints=lambda _, output: Path(
+            "checkpoints", *Path(output.logits).parts[1:]
+        ),
     message:
         "Logits of {wildcards.teacher} on {wildcards.dataset}"
     shell:
         "kd extract --spec {params.spec:q} --model {input.model} --answers {input.answers} "
-        "--out {output.logits} > {log} 2>&1"
+        "--out {output.logits} --checkpoints {params.checkpoints} > {log} 2>&1"
 
 
 # Variants of the logits that an experiment names; without a name they lie beside the answers.

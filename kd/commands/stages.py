@@ -91,13 +91,14 @@ def extract(
     model: ModelFolder,
     answers: Annotated[Path, typer.Option(help="What `kd answer` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder of the logit store.")],
+    checkpoints: Checkpoints = None,
 ) -> None:
     """Store the teacher's next-token distributions over its own answers, once for all runs."""
     from kd.experiment.stages import ExtractSpec, parse_spec
     from kd.teacher.extraction import extract_logits
 
     with exclusive(out):
-        extract_logits(parse_spec(ExtractSpec, spec), model, answers, out)
+        extract_logits(parse_spec(ExtractSpec, spec), model, answers, out, checkpoints)
 
 
 @app.command(

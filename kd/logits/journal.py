@@ -1,10 +1,13 @@
 """What a writer has finished so far, so that the next one does not do it again.
 
-A hidden file in the folder that is written: no part of the store, and of no digest of it. It
-outlives the moment at which the store takes its place, because what follows may be killed, too.
+It stands beside the finished shards in `.<name>.partial`. When the store takes its place, hard
+links to its files do, and the folder stays: what follows may be killed, too, and then the store
+may be deleted as half done (Snakemake does that), or its manifest may be missing.
 """
 
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,17 @@ from kd.logits.index import Shard
 from kd.provenance.canonical import canonical_json, file_digest
 from kd.provenance.files import write_text
 
-JOURNAL = ".journal.json"
+JOURNAL = "unfinished.json"
+
+
+def partial_of(folder: Path) -> Path:
+    """Where the store `folder` is written."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def discard_partial(folder: Path) -> None:
+    """All that was to follow the store `folder` is done: nobody has to go on with it."""
+    shutil.rmtree(partial_of(folder), ignore_errors=True)
 
 
 def write_journal(folder: Path, settings: dict[str, Any], shards: Sequence[Shard]) -> None:
@@ -22,25 +35,31 @@ def write_journal(folder: Path, settings: dict[str, Any], shards: Sequence[Shard
     write_text(folder / JOURNAL, canonical_json(content) + "\n")
 
 
-def finished_shards(folder: Path, settings: dict[str, Any]) -> list[Shard] | None:
-    """The shards in `folder` up to the first damaged one; None if its journal has other settings.
+def finished_shards(folder: Path, settings: dict[str, Any]) -> list[Shard]:
+    """The shards in `folder` up to the first damaged one; none if its journal has other settings.
 
-    There may be no journal, or no such folder: then it is None, too.
+    There may be no journal, or no such folder.
     """
     try:
         journal = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))
         shards = [Shard.model_validate(shard) for shard in journal.pop("shards")]
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None
+        return []
     if journal != settings:
-        return None
+        return []
     sound = [_is_sound(folder / shard.file, shard) for shard in shards]
     return shards[: (*sound, False).index(False)]
 
 
-def discard_journal(folder: Path) -> None:
-    """All that was to follow the store in `folder` is done."""
-    (folder / JOURNAL).unlink(missing_ok=True)
+def link_store(partial: Path, to: Path) -> bool:
+    """Make the folder `to` of hard links to what is in `partial`, less the journal, if possible."""
+    shutil.rmtree(to, ignore_errors=True)
+    try:
+        shutil.copytree(partial, to, copy_function=os.link, ignore=shutil.ignore_patterns(JOURNAL))
+    except OSError:  # a file system without links
+        shutil.rmtree(to, ignore_errors=True)
+        return False
+    return True
 
 
 def _is_sound(path: Path, shard: Shard) -> bool:

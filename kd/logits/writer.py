@@ -15,7 +15,13 @@ from kd.errors import ArtifactError
 from kd.logits.codec import step_of
 from kd.logits.drawing import draw_rows
 from kd.logits.index import Index, Origin, Shard, write_index
-from kd.logits.journal import JOURNAL, discard_journal, finished_shards, write_journal
+from kd.logits.journal import (
+    JOURNAL,
+    finished_shards,
+    link_store,
+    partial_of,
+    write_journal,
+)
 from kd.logits.reader import LogitReader
 from kd.logits.rows import AnswerBatch, StoredRows
 from kd.logits.shards import Layout, pack
@@ -34,8 +40,8 @@ class LogitWriter:
     takes its place when the block succeeds: until then the folder holds what it held before, and
     an unfinished store is none. A block that fails, or is killed, leaves its finished shards; the
     next writer with the same settings and the same `fingerprint` keeps them (`done`) and goes on
-    behind them. So it does with a store that took its place, until `discard_journal` says that all
-    that was to follow is done. A second writer at the same time is refused.
+    behind them. So it does with those of a store that took its place, until `discard_partial` says
+    that all that was to follow is done. A second writer at the same time is refused.
 
     Raises:
         ArtifactError: another process writes the store, or a setting is not defined.
@@ -91,7 +97,7 @@ class LogitWriter:
         )
         self._layout = Layout.of(self._index)
         self._folder = folder
-        self._partial = folder.with_name(f".{folder.name}.partial")
+        self._partial = partial_of(folder)
         self._held = ExitStack()
         self._fingerprint = fingerprint
         self._shard_entries = shard_entries
@@ -161,10 +167,7 @@ class LogitWriter:
 
     def _continue(self) -> None:
         """Take over what an earlier writer of the same rows has finished, and remove the rest."""
-        if self._done_in(self._folder) is not None:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            self._folder.replace(self._partial)
-        self._shards = self._done_in(self._partial) or []
+        self._shards = self._finished()
         self._ids = {row_id for shard in self._shards for row_id in shard.ids}
         self.done = frozenset(self._ids)
         known = {JOURNAL, *(shard.file for shard in self._shards)}
@@ -174,8 +177,10 @@ class LogitWriter:
                 file.unlink()
         self._write_journal()
 
-    def _done_in(self, folder: Path) -> list[Shard] | None:
-        return None if self._fingerprint is None else finished_shards(folder, self._settings())
+    def _finished(self) -> list[Shard]:
+        if self._fingerprint is None:
+            return []
+        return finished_shards(self._partial, self._settings())
 
     def _complete(self) -> None:
         self._flush()
@@ -207,13 +212,14 @@ class LogitWriter:
         return {"index": index, "fingerprint": self._fingerprint, "every": self._shard_entries}
 
     def _take_place(self) -> None:
-        if self._fingerprint is None:  # nobody could go on with it
-            discard_journal(self._partial)
-        old = self._folder.with_name(f".{self._folder.name}.old")
+        old, new = (self._folder.with_name(f".{self._folder.name}.{end}") for end in ("old", "new"))
         shutil.rmtree(old, ignore_errors=True)
+        if self._fingerprint is None or not link_store(self._partial, new):
+            (self._partial / JOURNAL).unlink()
+            new = self._partial
         if self._folder.exists():
             self._folder.replace(old)  # moved aside: the gap without any store is one rename
-        self._partial.replace(self._folder)
+        new.replace(self._folder)
         shutil.rmtree(old, ignore_errors=True)
 
 

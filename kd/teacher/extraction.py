@@ -16,7 +16,7 @@ from kd.errors import DataError
 from kd.experiment.logits import Logits
 from kd.experiment.stages import ExtractSpec
 from kd.logits.index import Origin
-from kd.logits.journal import discard_journal
+from kd.logits.journal import discard_partial
 from kd.logits.rows import AnswerBatch
 from kd.logits.summary import summarise
 from kd.logits.writer import LogitWriter
@@ -26,6 +26,7 @@ from kd.models.offsets import encode_answer_with_ends
 from kd.progress import progress
 from kd.provenance.canonical import digest
 from kd.provenance.manifest import StageRecord
+from kd.resume.finished import is_done, settle
 from kd.teacher.answers import Answer, read_answers
 from kd.teacher.forward import Encoded, answer_logits, batches
 
@@ -35,10 +36,17 @@ LOGIT_BUDGET = 1 << 25
 ONE_ROW = 1
 
 
-def extract_logits(spec: ExtractSpec, model_path: Path, answers_path: Path, out: Path) -> None:
+def extract_logits(
+    spec: ExtractSpec,
+    model_path: Path,
+    answers_path: Path,
+    out: Path,
+    checkpoints: Path | None = None,
+) -> None:
     """Stage `extract`: write the logit store `out` for all non-empty answers.
 
     One that was killed is continued: what is in the store in the end does not depend on that.
+    Once done, links to it may be kept in the folder `checkpoints` (`kd.resume.finished`).
 
     Raises:
         ArtifactError: an input is missing or changed, or another process writes the same store.
@@ -47,8 +55,9 @@ def extract_logits(spec: ExtractSpec, model_path: Path, answers_path: Path, out:
     inputs = {"model": model_path, "answers": answers_path}
     record = StageRecord("extract", spec, inputs, ("kd.teacher.extraction",), external=("model",))
     model, tokenizer = load_model(model_path)
-    if record.is_done(out):
-        discard_journal(out)
+    links = None if checkpoints is None else checkpoints / record.fingerprint[:16]
+    if is_done(record, links, out):
+        discard_partial(out)
         return
     answers = [answer for answer in read_answers(answers_path) if answer.answer]
     rows = [_encode(answer, model, tokenizer) for answer in answers]
@@ -63,7 +72,9 @@ def extract_logits(spec: ExtractSpec, model_path: Path, answers_path: Path, out:
         _write_rows(writer, [answer.id for answer in answers], rows, model, spec.logits)
         notes = summarise(writer.finish())
     record.write(out, notes=notes)
-    discard_journal(out)
+    if links is not None:
+        settle(record, links, out)
+    discard_partial(out)
 
 
 def _writer(

@@ -1,7 +1,9 @@
 """Interrupted writers: what they leave is no store, and what is written in the end is the same."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,7 @@ import pytest
 from kd.errors import ArtifactError
 from kd.logits import LogitReader, LogitWriter
 from kd.logits import writer as writing
-from kd.logits.journal import JOURNAL, discard_journal
-from kd.provenance.manifest import path_digest
+from kd.logits.journal import JOURNAL, discard_partial
 from tests.logits.stores import IDS, VOCABULARY, contents, example, shards, write
 
 SETTINGS: dict[str, Any] = {
@@ -68,7 +69,8 @@ def test_what_is_there_stays_until_it_is_replaced(tmp_path: Path) -> None:
     interrupted(folder, 3)
     assert contents(folder) == before
     finished(folder)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["store"]
+    discard_partial(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
 
 
 def test_an_unfinished_folder_does_not_read_as_a_store(tmp_path: Path) -> None:
@@ -168,23 +170,35 @@ def test_a_writer_that_is_killed_while_it_finishes_loses_no_row(
         finished(folder)
     done = finished(folder)
     assert done == IDS
-    finished(tmp_path / "whole")
+    finished(tmp_path / "whole", fingerprint=None)
     assert contents(folder) == contents(tmp_path / "whole")
+    discard_partial(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "whole"]
 
 
-def test_a_store_is_done_again_once_its_journal_is_discarded_and_a_damaged_one_is_mended(
-    tmp_path: Path,
+@pytest.mark.parametrize("links", [True, False])
+def test_a_store_that_was_deleted_as_half_done_comes_back_until_it_is_settled(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
     folder = tmp_path / "store"
-    finished(folder, shard_entries=1)
-    digest, whole = path_digest(folder), contents(folder)
-    victim = shards(folder)[2]
-    victim.write_bytes(victim.read_bytes()[:-1])
-    assert finished(folder, shard_entries=1) == IDS[:2] and contents(folder) == whole
-    discard_journal(folder)
-    assert JOURNAL not in contents(folder) and path_digest(folder) == digest
-    assert finished(folder, shard_entries=1) == []
+    finished(folder)
+    whole = contents(folder)
+    shutil.rmtree(folder)
+    assert finished(folder) == (IDS if links else [])
+    assert contents(folder) == whole
+    discard_partial(folder)
+    assert finished(folder) == [] and contents(folder) == whole
+
+
+def no_links(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, "no links here")
+
+
+def test_a_writer_without_a_fingerprint_leaves_nothing_beside_its_store(tmp_path: Path) -> None:
+    finished(tmp_path / "store", fingerprint=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
 def test_a_store_is_read_before_it_takes_its_place(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,8 +88,12 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("made", ["llama"], indirect=True)
-@pytest.mark.parametrize("step", ["summarise", "StageRecord.write", "discard_journal"])
-def test_killed_behind_the_last_row_it_runs_the_teacher_no_more(made: Path, step: str) -> None:
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("step", ["summarise", "StageRecord.write", "settle", "discard_partial"])
+def test_killed_behind_the_last_row_it_runs_the_teacher_no_more(
+    made: Path, step: str, deleted: bool, tmp_path: Path
+) -> None:
+    """Not even where Snakemake, which did not see it end, deletes its outputs."""
     spec = ExtractSpec(logits=Logits(epsilon=1e-2))
     passes: list[int] = []
 
@@ -102,20 +107,31 @@ def test_killed_behind_the_last_row_it_runs_the_teacher_no_more(made: Path, step
 
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setattr(extraction, "answer_logits", counted)
+            monkeypatch.setenv("KD_KEEP_FINISHED", "1")
             if stopped is not None:
                 monkeypatch.setattr(f"kd.teacher.extraction.{stopped}", stop)
-            extraction.extract_logits(spec, made / "model", made / "answers.parquet", out)
+            inputs = made / "model", made / "answers.parquet"
+            extraction.extract_logits(
+                spec, *inputs, out, tmp_path / "checkpoints" / out.parent.name
+            )
 
-    whole, out = made / "whole" / step / "logits", made / "stopped" / step / "logits"
+    def delete(out: Path) -> None:
+        if deleted:
+            shutil.rmtree(out, ignore_errors=True)
+            (out.parent / "extract.manifest.json").unlink(missing_ok=True)
+
+    whole, out = tmp_path / "whole" / "logits", tmp_path / "stopped" / "logits"
     extract(whole)
     assert passes
     with pytest.raises(Stop):
         extract(out, step)
+    delete(out)
     passes.clear()
     extract(out)
     assert not passes  # nothing was done again
     assert contents(out) == contents(whole)
     assert not list(out.parent.rglob(".*"))
+    delete(out)
     extract(out)
     assert not passes  # nor is what is wholly done
     written = [json.loads((at.parent / "extract.manifest.json").read_text()) for at in (out, whole)]
