@@ -32,7 +32,8 @@ class TeacherLogits:
     has_ids: bool = True  # if not, the r-th likeliest token of each row is called r
     log_errors: Tensor | None = None  # [B, T]: nats by which log_probs may be off; None: exact
     dropped_error: float = 0.0  # nats by which log-odds of dropped masses may be too large
-    dropped_at: Mapping[float, Tensor] = field(default_factory=dict)  # [B, T], by temperature
+    # [B, T] by temperature, float64: of 1 - d few digits may be left
+    dropped_at: Mapping[float, Tensor] = field(default_factory=dict)
     draws: int = 0  # so many tokens were drawn instead; log_probs are their shares
     entropies: Tensor | None = None  # [B, T], of whole distributions, where tokens were drawn
 
@@ -122,7 +123,7 @@ class TopKRows:
     vocabulary: int
     log_errors: Tensor | None = None  # [N]: nats by which log_probs may be off; None: exact
     dropped_error: float = 0.0  # nats by which log-odds of dropped masses may be too large
-    dropped_at: Mapping[float, Tensor] = field(default_factory=dict)  # [N], by temperature
+    dropped_at: Mapping[float, Tensor] = field(default_factory=dict)  # [N] float64, by temperature
     draws: int = 0  # so many tokens were drawn instead; log_probs are their shares
     entropies: Tensor | None = None  # [N], of whole distributions, where tokens were drawn
 
