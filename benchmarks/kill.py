@@ -47,7 +47,8 @@ INTERVAL = 2.0  # seconds between checkpoints
 # Checkpoints cost at most a twentieth of the time: a save of 0.1 s makes the interval 2 s.
 SLACK = 3.0  # seconds: a step in hand on a busy machine, and the save itself
 # Not hashed: what a run cost, its database, and files of Snakemake and locks that stay.
-VARYING = re.compile(r"(\.cost\.csv|mlflow\.db|\.mlflow\.lock|\.snakemake_timestamp)$")
+# The report says how long stages took.
+VARYING = re.compile(r"(report\.html|\.cost\.csv|mlflow\.db|\.mlflow\.lock|\.snakemake_timestamp)$")
 TICK = 0.05
 
 

@@ -38,7 +38,9 @@ def build_dataset(spec: DataSpec, root: Path, out: Path) -> None:
                 f"{path}: no such file (split '{split}' of dataset '{spec.name}'). "
                 "Give the folder that holds it: --config data_root=FOLDER."
             )
-    record = StageRecord("data", spec, files, ("kd.data.sources",), external=tuple(files))
+    record = StageRecord(
+        "data", spec, files, ("kd.data.sources",), external=tuple(files), tensors=False
+    )
     splits = _rows(spec, files)
     _refuse_shared_ids(spec.name, splits)
     for stale in out.glob("*.parquet"):

@@ -14,6 +14,13 @@ def score(spec: ScoreSpec, predictions: Path, out: Path) -> None:
     bertscore = spec.evaluation.bertscore
     if bertscore is not None and Path(bertscore.model).is_dir():
         inputs["encoder"] = Path(bertscore.model)
-    record = StageRecord("score", spec, inputs, ("kd.evaluation.score",), external=("encoder",))
+    record = StageRecord(
+        "score",
+        spec,
+        inputs,
+        ("kd.evaluation.score",),
+        external=("encoder",),
+        tensors=bertscore is not None,
+    )
     write_scores(score_rows(read_predictions(predictions), spec.evaluation), out)
     record.write(out)

@@ -4,6 +4,7 @@ Split in two: `numerics` goes into the hashed part of a manifest, `context` (hos
 paths) only beside it.
 """
 
+import importlib
 import os
 import platform
 import subprocess
@@ -40,9 +41,14 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def numerics() -> dict[str, Any]:
-    """Versions, instruction set, device class, threads and determinism flags (hashed)."""
-    torch = sys.modules.get("torch")
+def numerics(*, tensors: bool) -> dict[str, Any]:
+    """Versions, instruction set, device class, threads and determinism flags (hashed).
+
+    Args:
+        tensors: whether torch computes anything of what this describes. Whether it happens to be
+            loaded in this process must not count.
+    """
+    torch = importlib.import_module("torch") if tensors else None
     on_gpu = bool(torch and torch.cuda.is_initialized())
     gpu = {"gpu": torch.cuda.get_device_name()} if torch and on_gpu else {}
     return {

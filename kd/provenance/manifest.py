@@ -96,6 +96,7 @@ class StageRecord:
         *,
         name: str | None = None,
         external: tuple[str, ...] = (),
+        tensors: bool = True,
     ) -> None:
         """Verify `inputs` (role to path) against the manifests of the stages that wrote them.
 
@@ -106,11 +107,12 @@ class StageRecord:
             code: modules whose code, with all it imports, makes the outputs.
             name: stem of the manifest's file, where a folder holds several of one stage.
             external: roles that may come from outside the chain, without a manifest.
+            tensors: whether torch computes the outputs, so that its settings count.
 
         Raises:
             ArtifactError: an input is missing or is not what its stage wrote.
         """
-        self._name = name or stage
+        self._name, self._tensors = name or stage, tensors
         self._started, self._cpu_started = time.time(), time.process_time()
         self._inputs = inputs
         self._hashed: dict[str, Any] = {
@@ -132,7 +134,7 @@ class StageRecord:
     @property
     def fingerprint(self) -> str:
         """Hash of all that determines the outputs: specification, code, inputs, environment."""
-        return digest(self._hashed | {"numerics": environment.numerics()})
+        return digest(self._hashed | {"numerics": environment.numerics(tensors=self._tensors)})
 
     def is_done(self, *outputs: Path) -> bool:
         """Whether `outputs` lie there, made from the same, and are what their manifest says.
@@ -159,7 +161,7 @@ class StageRecord:
         """
         hashed = self._hashed | {
             "outputs": {path.name: path_digest(path) for path in outputs},
-            "numerics": environment.numerics(),
+            "numerics": environment.numerics(tensors=self._tensors),
         }
         manifest = {
             "schema": SCHEMA,

@@ -42,7 +42,9 @@ def write_charts(spec: ChartSpec, results: Path, out: Path) -> None:
     curves = [f"{run.path}/train.jsonl" for run in runs]
     files = [f"{folder}/{name}" for folder in answers for name in _OF_AN_EVALUATION]
     inputs = {f"tables/{file.name}": file} | {path: results / path for path in (*curves, *files)}
-    record = StageRecord("chart", spec, inputs, ("kd.report.chart",), name=f"{spec.table}.chart")
+    record = StageRecord(
+        "chart", spec, inputs, ("kd.report.chart",), name=f"{spec.table}.chart", tensors=False
+    )
     folder = out / f"{spec.table}.charts"
     with drawing(), atomic_directory(folder) as staging:
         names = []

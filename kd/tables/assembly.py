@@ -38,7 +38,13 @@ def write_table(spec: TableSpec, results: Path, out: Path, published: Path | Non
     if published is not None:
         inputs["published"] = published
     record = StageRecord(
-        "table", spec, inputs, ("kd.tables.assembly",), name=spec.name, external=("published",)
+        "table",
+        spec,
+        inputs,
+        ("kd.tables.assembly",),
+        name=spec.name,
+        external=("published",),
+        tensors=False,
     )
     identities = {role: entry["identity"] for role, entry in record.inputs.items()}
     texts = {

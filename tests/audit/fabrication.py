@@ -218,10 +218,10 @@ def recorded_as(plan: Plan) -> Iterator[None]:
         clock[0] += 5.0
         return clock[0]
 
-    real = manifest.environment.numerics()
+    real = manifest.environment.numerics(tensors=False)
     now = real | MACHINE | {"deterministic": False}
     with (
-        patch.object(manifest.environment, "numerics", lambda: now | _CURRENT.numerics),
+        patch.object(manifest.environment, "numerics", lambda *, tensors: now | _CURRENT.numerics),
         patch.object(
             manifest.environment, "source_state", lambda: {"commit": COMMIT, "dirty": False}
         ),
