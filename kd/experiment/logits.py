@@ -140,7 +140,9 @@ def _temperature(method: Method, logits: Logits) -> Iterator[str]:
 def _limited(method: Method, loss: LossInfo, logits: Logits) -> Iterator[str]:
     if logits.sampling is not None:
         yield "is under 'max_logit_error', but what was drawn has a variance and no bound."
-    elif logits.truncated and not loss.certified_under(method.options):
+    elif logits.truncated and not loss.certified_under(
+        method.options, method.teacher_temperature or method.temperature
+    ):
         yield (
             f"is under 'max_logit_error', but nothing bounds the error of '{loss.name}' with these "
             "options on truncated logits. Set 'logits: {epsilon: 0.0}', remove 'max_logit_error', "

@@ -54,10 +54,16 @@ class LossInfo:
         """The modules that are looked up by name when the loss is used."""
         return tuple(name for name in (self.module, self.kernel, self.bound) if name)
 
-    def certified_under(self, options: Mapping[str, Any]) -> bool:
-        """Whether the error on stored logits has a bound, with the given options."""
+    def certified_under(self, options: Mapping[str, Any], temperature: float = 1.0) -> bool:
+        """Whether the error on stored logits has a bound, with the given options.
+
+        Args:
+            options: of the loss.
+            temperature: the teacher's. Its own tokens are stored as they are at 1; at others
+                they are normalised by what was stored of the distributions.
+        """
         if not {"teacher", "answers", "following"} & set(self.needs):
-            return True  # no distribution is read
+            return temperature == 1.0 or "spans" not in self.needs  # no distribution is read
         chosen = {**self.options, **options}
         unbounded = any(chosen[name] in values for name, values in self.unbounded_when.items())
         return self.bound is not None and not unbounded
@@ -203,7 +209,7 @@ def _check(info: LossInfo) -> None:
         raise ValueError("alignments and aliases are tuples of names")
     if info.name == "none" or not info.description:
         raise ValueError("a loss has a docstring, and another name than 'none'")
-    for option in (*info.choices, *info.ranges, *info.dense_when):
+    for option in (*info.choices, *info.ranges, *info.dense_when, *info.unbounded_when):
         if option not in info.options:
             raise ValueError(f"there is no option '{option}'. {nearest(option, info.options)}")
     info.check_options(info.options)  # defaults are values too

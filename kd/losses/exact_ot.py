@@ -19,6 +19,7 @@ from kd.losses.transport_costs import EditDistanceCosts, EmbeddingCosts, rank_co
     choices={"solver": ("exact", "sinkhorn")},
     ranges={"support": "[0, inf)", "regularisation": "(0, inf)"},
     bound="kd.losses.bounds.transport",
+    unbounded_when={"solver": ("sinkhorn",)},
     reads_ids=False,
 )
 def ot_uniform(
@@ -53,6 +54,7 @@ def ot_uniform(
     choices={"solver": ("exact", "sinkhorn")},
     ranges={"support": "[0, inf)", "regularisation": "(0, inf)"},
     bound="kd.losses.bounds.transport",
+    unbounded_when={"solver": ("sinkhorn",)},
 )
 class EditDistanceTransport(nn.Module):
     """Transport cost if moves between tokens cost the edit distance of their texts.
@@ -70,12 +72,13 @@ class EditDistanceTransport(nn.Module):
     smooth, batched, on the logits' device, larger by at most `regularisation` times the
     smaller entropy, and not 0 for identical models.
 
-    Top-k teacher: the dropped tokens belong to what is left, so that
+    Top-k teacher: the dropped tokens belong to what is left, so that with the exact solver
 
         |W - W~| <= dropped / 2.
 
     Proof: see `kd.losses.transport`; of a dense and a stored teacher the same tokens are kept
-    but for those that were dropped.
+    but for those that were dropped. Sinkhorn's algorithm stops early, after 1000 iterations at
+    most: its value on stored logits is declared to have no bound.
 
     Complexity: a row with M tokens on each side takes O(M^2) memory and, in the exact solver
     (network simplex, one core), about O(M^3) time: 0.3 to 1.5 ms for M = 64, 0.3 to 2 s for
@@ -112,6 +115,7 @@ class EditDistanceTransport(nn.Module):
     choices={"solver": ("exact", "sinkhorn")},
     ranges={"support": "[0, inf)", "regularisation": "(0, inf)"},
     bound="kd.losses.bounds.transport",
+    unbounded_when={"solver": ("sinkhorn",)},
 )
 class EmbeddingTransport(nn.Module):
     """Transport cost if moves between tokens cost the distance of their embeddings.

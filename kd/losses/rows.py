@@ -12,7 +12,7 @@ from kd.losses.answers import Answers, DenseTeacher, TeacherAnswers, target_log_
 from kd.losses.features import AlignedFeatures, Features
 from kd.losses.selection import select_rows
 from kd.losses.spans import SpanLogProbs, Spans
-from kd.losses.teacher import Teacher, TopKRows
+from kd.losses.teacher import Teacher, TeacherLogits, TopKRows
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,13 @@ class AlignedBatch:
         more, more_other = pairs.student - pairs.student_first, pairs.teacher - pairs.teacher_first
         return Spans(
             student=SpanLogProbs(self._own_log_probs, own, more, self.dtype),
-            teacher=SpanLogProbs(self._teacher_log_probs, other, more_other, self.dtype),
+            teacher=SpanLogProbs(
+                self._teacher_log_probs,
+                other,
+                more_other,
+                self.dtype,
+                self._teacher_errors if isinstance(self.other, TeacherLogits) else None,
+            ),
         )
 
     def _own_log_probs(self, chosen: Tensor) -> Tensor:
@@ -156,6 +162,10 @@ class AlignedBatch:
 
     def _teacher_log_probs(self, chosen: Tensor) -> Tensor:
         return self._teacher.own_log_probs(chosen, self.teacher_temperature).to(self.dtype)
+
+    def _teacher_errors(self, chosen: Tensor) -> Tensor:
+        assert isinstance(self.other, TeacherLogits)
+        return self.other.own_errors(chosen, self.teacher_temperature).to(self.dtype)
 
     @cached_property
     def following(self) -> Following:

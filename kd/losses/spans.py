@@ -20,6 +20,8 @@ class SpanLogProbs:
     first: Tensor  # [N] int64: place of the span's first token among all answer tokens
     further: Tensor  # [N] int64: how many more tokens the span has
     dtype: torch.dtype  # of what `log_probs` gives
+    # Nats by which `log_probs` may be off, of the given answer tokens [C], as [C]; None: exact.
+    errors: Callable[[Tensor], Tensor] | None = None
 
     @property
     def tokens(self) -> Tensor:
@@ -33,12 +35,21 @@ class SpanLogProbs:
     @cached_property
     def before(self) -> Tensor:
         """Sum over all tokens but the last, [N]; 0 for single tokens."""
-        if self._total_further == 0:
+        return self._sum_before(self.log_probs)
+
+    @cached_property
+    def before_error(self) -> Tensor:
+        """Nats by which `before` may be off, [N]: the sum of its terms' errors."""
+        return self._sum_before(self.errors)
+
+    def _sum_before(self, values: Callable[[Tensor], Tensor] | None) -> Tensor:
+        """Sum over all tokens but the last, [N]; None is 0 everywhere."""
+        if values is None or self._total_further == 0:
             return torch.zeros(len(self.first), dtype=self.dtype, device=self.first.device)
         span = torch.repeat_interleave(self.further)  # [C]: which span each token is from
         start = self.further.cumsum(0) - self.further
         place = torch.arange(self._total_further, device=span.device) - start[span]
-        own = self.log_probs(self.first[span] + place)
+        own = values(self.first[span] + place)
         return own.new_zeros(len(self.first)).index_add(0, span, own)
 
     @property

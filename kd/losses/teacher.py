@@ -72,6 +72,17 @@ class TeacherLogits:
         likeliest = rows.log_probs[chosen, 0], rows.tempered(temperature).log_probs[chosen, 0]
         return own / temperature - (likeliest[0] / temperature - likeliest[1])
 
+    def own_errors(self, chosen: Tensor, temperature: float) -> Tensor:
+        """Nats [C] by which `own_log_probs` of the same tokens may be off.
+
+        At temperature 1 they are stored as they are. Otherwise ln p^(1/T) is exact, and the sum
+        that it is divided by is known from the stored tokens and the dropped mass.
+        """
+        rows = self.all_rows()
+        if temperature == 1.0:
+            return torch.zeros_like(rows.dropped[chosen])
+        return rows.normaliser_errors(temperature)[chosen]
+
     def all_rows(self) -> "TopKRows":
         """The distributions of all M answer tokens."""
         filled = self._filled
@@ -170,13 +181,23 @@ class TopKRows:
         )
 
     def _tempered_errors(self, temperature: float, dropped: Tensor) -> Tensor | None:
-        """Errors of ln p^(1/T), of the sum that normalises it, and of what is left for it.
-
-        The last is ln(1 - d), of which the slope in the log-odds of d is -d.
-        """
+        """Errors of ln p^(1/T) and of the sum that normalises it."""
         if self.log_errors is None:
             return None
-        return 2 * self.log_errors / temperature + self.dropped_error * dropped
+        return self.log_errors / temperature + self._normaliser_errors(temperature, dropped)
+
+    def normaliser_errors(self, temperature: float) -> Tensor:
+        """Nats [N] by which the logarithm of the sum of all p^(1/T) may be off.
+
+        That sum is that of the stored tokens, over 1 - d, d being the mass that is dropped at T.
+        """
+        return self._normaliser_errors(temperature, self.tempered(temperature).dropped)
+
+    def _normaliser_errors(self, temperature: float, dropped: Tensor) -> Tensor:
+        """Of ln(1 - d) the slope in the log-odds of d is -d."""
+        if self.log_errors is None:
+            return torch.zeros_like(dropped)
+        return self.log_errors.to(dropped) / temperature + self.dropped_error * dropped
 
 
 Teacher = Tensor | TopKRows

@@ -19,7 +19,8 @@ same plan. Moves between tokens that were kept cost the same. Moves between a to
 are counted at 1/2 and truly cost between 0 and 1: off by at most 1/2. Moves between both
 rests, of mass m, are off by at most 1. The former have mass d_p + d_q - 2m; together that is
 at most (d_p + d_q - 2m) / 2 + m. The entropy that Sinkhorn's solver adds does not increase by
-adding up and stays the same by splitting, so that the bound holds for it, too.
+adding up and stays the same by splitting, so that the bound holds for its minimum, too; it
+does not for what the solver has when it stops early.
 """
 
 from collections.abc import Callable

@@ -252,6 +252,13 @@ def test_the_only_logits_serve_all_methods_and_bare_options_are_the_default(cont
         ({"loss": "reverse_kl"}, {}, "nothing bounds the error of 'reverse_kl'"),
         ({"loss": "renormalised_kl"}, {}, "nothing bounds the error of 'renormalised_kl'"),
         ({"loss": "forward_kl"}, {"sampling": {}}, "has a variance and no bound"),
+        ({"loss": "ot_uniform", "options": {"solver": "sinkhorn"}}, {}, "nothing bounds"),
+        ({"loss": "ot_uniform"}, {}, ""),
+        (
+            {"loss": "chunk_likelihood", "temperature": 2.0},
+            {"temperatures": [2.0]},
+            "nothing bounds the error of 'chunk_likelihood'",
+        ),
         ({"loss": "reverse_kl"}, {"epsilon": 0.0}, ""),
         ({"loss": "forward_kl"}, {}, ""),
         ({"loss": "uld"}, {}, ""),

@@ -11,13 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kd.errors import LossError
 from kd.logits import AnswerBatch, collate
 from kd.logits.codec import step_of
 from kd.logits.shards import Layout, pack, unpack
 from kd.logits.topk import keep_rows
 from kd.losses import available_losses, load_loss, loss_info
 from kd.losses.bounds import error_bounds
-from kd.losses.bounds.storage import SUM_ERROR, log_errors, stored_probs
+from kd.losses.bounds.storage import SUM_ERROR, log_errors, stored_probs, times_log1p
+from kd.losses.catalogue import declared_losses
+from kd.losses.conventions import Conventions
+from kd.losses.rows import Extras
 from kd.losses.teacher import TeacherLogits, TopKRows
 from tests.losses.batches import batch_for, single_tokens, stored
 from tests.losses.test_truncation import distributions
@@ -177,6 +181,109 @@ def test_a_loss_without_a_bound_has_none_and_one_that_reads_no_distribution_is_e
     bounds = error_bounds(loss.info, {}, loss.align(*batch.tensors, batch.extras))
     assert bounds is not None and not bounds.any()
     assert not loss_info("jensen_shannon").certified_under({"teacher_weight": 1.0, "scaled": True})
+
+
+def tempered_spans(draw: torch.Generator, width: int, scale: float) -> dict[str, Any]:
+    """One span of three of the teacher's tokens against one of the student's, for any loss."""
+    teacher = scale * torch.randn(1, 3, width, generator=draw, dtype=torch.float64)
+    teacher[0, -1, 0] = 200.0  # what is chained is known exactly, and so is not in its own bound
+    return {
+        "student": 2 * torch.randn(1, 1, width, generator=draw, dtype=torch.float64),
+        "teacher": teacher,
+        "labels": torch.zeros(1, 1, dtype=torch.int64),
+        "own": torch.randint(width, (1, 3), generator=draw),
+        "extras": Extras(student_ends=torch.tensor([[6]]), teacher_ends=torch.tensor([[2, 4, 6]])),
+    }
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    epsilon=st.sampled_from([1e-3, 0.05, 0.4]),
+    temperature=st.sampled_from([0.5, 2.0, 4.0]),
+    scale=st.sampled_from([0.3, 2.0, 6.0]),
+)
+@settings(max_examples=80, deadline=None)
+def test_the_mass_of_a_span_is_as_uncertain_as_the_distributions_that_normalise_it(
+    seed: int, epsilon: float, temperature: float, scale: float
+) -> None:
+    case = tempered_spans(torch.Generator().manual_seed(seed), 40, scale)
+    kept = keep_rows(
+        AnswerBatch(["row"], [3], case["own"][0], torch.tensor([2, 4, 6])),
+        case["teacher"][0],
+        epsilon,
+        None,
+        (temperature,),
+    )
+    layout = Layout(
+        40, ids=True, step=step_of(epsilon, 40), draws=None, temperatures=(temperature,)
+    )
+    read = collate([unpack(pack([kept], layout), "row", 0, layout)])
+    conventions = Conventions(temperature=temperature, shift=False, alignment="spans")
+    loss = load_loss("uld", conventions)
+    dense = loss(
+        case["student"], case["teacher"], case["labels"], case["own"], extras=case["extras"]
+    )
+    value = loss(case["student"], read, case["labels"], extras=case["extras"])
+    batch = loss.align(case["student"], read, case["labels"], extras=case["extras"])
+    bound = error_bounds(loss.info, {}, batch)
+    assert bound is not None
+    assert (value - dense).abs() <= bound[0] * (1 + 1e-6) + 1e-7
+
+
+def test_what_reads_only_spans_is_exact_at_temperature_1_and_has_no_bound_at_others() -> None:
+    batch = stored(batch_for("chunk_likelihood"), epsilon=0.0)
+    for temperature, exact in ((1.0, True), (2.0, False)):
+        loss = load_loss("chunk_likelihood", Conventions(temperature=temperature))
+        bounds = error_bounds(loss.info, {}, loss.align(*batch.tensors, batch.extras))
+        assert (bounds is not None) == exact == loss.info.certified_under({}, temperature)
+
+
+@pytest.mark.parametrize("name", ["ot_uniform", "ot_edit_distance", "ot_embedding"])
+def test_an_iterative_solver_has_no_bound(name: str) -> None:
+    """Stopped early at regularisation 0.001, it was seen to violate that of the exact solver."""
+    batch = stored(batch_for(name), epsilon=0.05)
+    options = {"solver": "sinkhorn", "regularisation": 1e-3}
+    loss = load_loss(name, setup=batch.setup, **options)
+    batch_of = loss.align(*batch.tensors, batch.extras)
+    assert error_bounds(loss.info, options, batch_of) is None
+    assert error_bounds(loss.info, {"solver": "exact"}, batch_of) is not None
+
+
+def test_a_declaration_names_options_that_there_are_for_which_it_has_no_bound() -> None:
+    source = (
+        '@loss("x", family="f", same_vocabulary=True, truncation="certified", formula="f", '
+        'source="s", unbounded_when={"other": (1,)})\ndef x(student, *, one: int = 1):\n    "D."\n'
+    )
+    with pytest.raises(LossError, match="no option 'other'"):
+        declared_losses(source, "m")
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-45, 1e-40, 1e-3, 1.0])
+@pytest.mark.parametrize("divided", [0.0, 1e-40, 1e-3, 1.0])
+def test_tiny_factors_do_not_overflow(factor: float, divided: float) -> None:
+    given = torch.tensor(factor), torch.tensor(divided)
+    one, other = (side.double().numpy() for side in given)  # as float32 has them
+    exact = one * np.log1p(other / one) if factor else 0.0
+    found = times_log1p(*given).item()
+    assert np.isclose(found, exact, rtol=1e-5, atol=1e-44)
+
+
+def test_padded_columns_leave_the_bound_of_forward_kl_finite() -> None:
+    """Both sides exclude the last columns; only the student is asked which ones these are."""
+    draw = torch.Generator().manual_seed(0)
+    student, teacher = 2 * torch.randn(2, 6, 40, generator=draw, dtype=torch.float64)
+    student[:, 30:] = teacher[:, 30:] = -torch.inf
+    rows = through_the_store(teacher.softmax(-1), 1e-2, None, full=False)
+    body = body_of("forward_kl", {})
+    error = body(student=student, teacher=rows) - body(student=student, teacher=teacher)
+    bound = bound_of("forward_kl", student, rows, {})
+    assert bound.isfinite().all() and (error.abs() <= bound).all()
+    narrow = through_the_store(teacher[:, :30].softmax(-1), 1e-2, None, full=False)
+    without = bound_of("forward_kl", student[:, :30], narrow, {})
+    torch.testing.assert_close(bound, without, rtol=0.02, atol=0)  # stored in other steps
+    student.scatter_(-1, (-teacher).argsort(-1)[:, 2:], -torch.inf)
+    rows = through_the_store(teacher.softmax(-1), 1e-6, 2, full=False)
+    assert bound_of("forward_kl", student, rows, {}).isposinf().all()
 
 
 def test_temperature_enters_the_bound_with_the_mass_that_is_dropped_at_it() -> None:

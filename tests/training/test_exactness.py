@@ -7,7 +7,7 @@ import torch
 
 from kd.errors import TrainingError
 from kd.experiment.methods import Method
-from kd.logits import LogitReader, LogitWriter
+from kd.logits import LogitReader, LogitWriter, collate, keep_top_k
 from kd.losses import available_losses
 from kd.losses.bounds.report import exactness
 from kd.losses.distillation import Conventions, load_loss
@@ -77,6 +77,18 @@ def test_a_batch_that_is_too_uncertain_ends_the_training(on_store, tmp_path):
     made = on_store(Method(loss="uld"), epsilon=1e-4)
     made.objective._max_logit_error = 1e-3
     assert run(made, tmp_path)
+
+
+def test_infinite_bounds_are_counted():
+    student = torch.tensor([[[0.0, -math.inf, -math.inf], [0.0, 0.0, 0.0]]])
+    teacher = torch.tensor([[0.9, 0.06, 0.04], [0.9, 0.06, 0.04]]).log()
+    none = torch.zeros(2, dtype=torch.int64)
+    kept = keep_top_k("row", none, teacher, ends=none, epsilon=0.2, cap=None)
+    loss = load_loss("forward_kl", Conventions(shift=False))
+    found = exactness(loss, {}, loss.align(student, collate([kept]), none[None]))
+    assert found["logit_error_infinite"] == 1 and found["logit_error_mean"] == math.inf
+    found = exactness(loss, {}, loss.align(student[:, 1:], collate([kept]), none[None, 1:]))
+    assert "logit_error_infinite" not in found
 
 
 @pytest.mark.parametrize(

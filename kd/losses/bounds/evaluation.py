@@ -23,10 +23,11 @@ def error_bounds(info: LossInfo, options: Mapping[str, Any], batch: AlignedBatch
         options: its own options.
         batch: the batch that it is evaluated on, aligned (`DistillationLoss.align`).
     """
-    if not info.certified_under(options):
+    stored = isinstance(batch.other, TeacherLogits)
+    if not info.certified_under(options, batch.teacher_temperature if stored else 1.0):
         return None
     if info.bound is None or not isinstance(batch.other, TeacherLogits):
-        return torch.zeros(len(batch.sequence), dtype=batch.dtype)
+        return torch.zeros(len(batch.sequence), dtype=batch.dtype, device=batch.sequence.device)
     if batch.other.draws:
         return None
     bound = getattr(importlib.import_module(info.bound), info.name)
@@ -57,7 +58,7 @@ def _by_part(
     found = [
         function(**{need: getattr(part, need) for need in needs}, **chosen) for part in parts(batch)
     ]
-    return torch.cat(found) if found else torch.zeros(0, dtype=batch.dtype)
+    return torch.cat(found) if found else batch.sequence.new_zeros(0, dtype=batch.dtype)
 
 
 def _variance(student: Tensor, teacher: TopKRows) -> Tensor:

@@ -24,9 +24,10 @@ def exactness(
 
     Returns:
         `logit_error_mean`, an upper bound of the error of the batch's loss: the mean of the rows'
-        bounds, as its reduction has it; and `logit_error_max`, the largest of them. Of drawn
-        tokens instead `logit_error_std`, the standard deviation that drawing adds to the loss,
-        estimated. Nothing where the loss has no bound.
+        bounds, as its reduction has it; and `logit_error_max`, the largest of them. Where some
+        are infinite these are, too, and `logit_error_infinite` counts them. Of drawn tokens
+        instead `logit_error_std`, the standard deviation that drawing adds to the loss, estimated.
+        Nothing where the loss has no bound.
     """
     if not len(batch.sequence):
         return {}
@@ -37,7 +38,9 @@ def exactness(
     bounds = error_bounds(loss.info, options, batch)
     if bounds is None:
         return {}
-    return {
+    found = {
         "logit_error_mean": (weights * bounds).sum().item(),
         "logit_error_max": (loss.scale * bounds.max()).item(),
     }
+    infinite = int(bounds.isinf().sum())
+    return found | ({"logit_error_infinite": infinite} if infinite else {})

@@ -70,6 +70,9 @@ def distance(teacher: TopKRows) -> Tensor:
 
 
 def times_log1p(factor: Tensor, divided: Tensor) -> Tensor:
-    """The value of factor * ln(1 + divided / factor), 0 where the factor is."""
-    inside = (divided / factor).log1p()
+    """The value of factor * ln(1 + divided / factor), 0 where the factor is.
+
+    The quotient is kept in log space: of a tiny factor it overflows, and the product does not.
+    """
+    inside = torch.logaddexp(divided.new_zeros(()), divided.log() - factor.log())
     return torch.where(factor > 0, factor * inside, 0.0)
