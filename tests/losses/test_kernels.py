@@ -339,6 +339,23 @@ def test_uld_of_what_is_not_a_number_is_not_a_number() -> None:
         assert values.isnan().tolist() == [False, False, True, False, False]
 
 
+@pytest.mark.parametrize(("width", "kept"), [(60, None), (60, 60), (200, 20)])
+def test_uld_decides_close_calls_as_float64_does(width: int, kept: int | None) -> None:
+    """At every rank both sides differ by rounding alone: each wrong sign would be seen."""
+    draw = torch.Generator().manual_seed(0)
+    student = 2 * torch.randn(5, width, generator=draw)
+    teacher = (student + 3.7)[:, torch.randperm(width, generator=draw)]
+    given = teacher if kept is None else top_k(teacher, [kept] * 5)
+    kernel, loss = functions("uld", {})
+    _, gradient = kernel(student, given)
+    exact = student.double().requires_grad_()
+    wide = given.double() if isinstance(given, Tensor) else given.cast(torch.float64)
+    loss(exact, wide).sum().backward()
+    assert exact.grad is not None
+    off = (gradient - exact.grad).norm(dim=-1) / exact.grad.norm(dim=-1)
+    assert off.max() < 1e-6
+
+
 finite = st.floats(-30, 0, width=32)
 
 

@@ -7,7 +7,8 @@ number that the difference of both values does not exceed. `error_bounds` calls 
 
 Every bound has two parts: what the dropped tokens may do, given what is known of the student, and
 what the stored numbers themselves may be off (`kd.losses.bounds.storage`). It holds in exact
-arithmetic; float32 adds rounding: up to 3e-6 nats, or 1e-6 of a value above 3.
+arithmetic. float32 adds rounding, in proportion to the largest logit: of the losses in nats up to
+3e-6 where logits reach 30, 1e-5 where they reach 100, whatever the bound.
 """
 
 from kd.losses.bounds.evaluation import draw_variances, error_bounds

@@ -7,6 +7,7 @@ begins and ends, and where these ranks do not overlap with those of the other li
 of its values are decided at once. Only the values of the few other classes are put in order.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +86,11 @@ class Placed:
     values: Floats
 
 
-def compare(first: Ranked, second: Ranked) -> tuple[Bytes, Bytes]:
+Recheck = Callable[[NDArray[np.bool_], Ints, Ints, Ints, Floats, Floats], None]
+"""Corrects which values of the second list are larger, as `CloseCalls.recheck` does."""
+
+
+def compare(first: Ranked, second: Ranked, recheck: Recheck | None = None) -> tuple[Bytes, Bytes]:
     """Where the second list is above the first, rank by rank: 1 there and 0 elsewhere.
 
     Of lists of different lengths the longer one is above in the ranks that the other lacks.
@@ -100,11 +105,13 @@ def compare(first: Ranked, second: Ranked) -> tuple[Bytes, Bytes]:
     by_class[above] = ABOVE
     by_class[:, LAST] = BELOW
     ours, theirs = first.states(by_class), second.states(by_class)
-    _decide(first, ours, second, theirs)
+    _decide(first, ours, second, theirs, recheck)
     return ours, theirs
 
 
-def _decide(first: Ranked, ours: Bytes, second: Ranked, theirs: Bytes) -> None:
+def _decide(
+    first: Ranked, ours: Bytes, second: Ranked, theirs: Bytes, recheck: Recheck | None
+) -> None:
     """Fill in the states that are open, from the values themselves."""
     one, other = first.placed(ours), second.placed(theirs)
     # If the other list has no open value at a rank, then one of another class, which is decided
@@ -116,6 +123,10 @@ def _decide(first: Ranked, ours: Bytes, second: Ranked, theirs: Bytes) -> None:
     wanted = one.rows * width + one.ranks
     at = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
     met = np.flatnonzero(keys[at] == wanted) if len(keys) else at[:0]
-    mine[met] = yours[at[met]] = other.values[at[met]] > one.values[met]
+    values, others = one.values[met], other.values[at[met]]
+    ahead = others > values
+    if recheck is not None:
+        recheck(ahead, one.rows[met], one.columns[met], other.columns[at[met]], values, others)
+    mine[met] = yours[at[met]] = ahead
     ours[one.rows, one.columns] = mine
     theirs[other.rows, other.columns] = yours

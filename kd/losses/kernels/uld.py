@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kd.losses.kernels import Evaluated
+from kd.losses.kernels.close_calls import CloseCalls
 from kd.losses.kernels.leading import leading
 from kd.losses.kernels.ordering import Ranked, compare
 from kd.losses.kernels.softmax import Floats, Softmax
@@ -28,24 +29,28 @@ def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Evaluated | None:
     del spans
     if student.device.type != "cpu":
         return None
-    own = Softmax.of(student.detach().numpy())
+    rows = student.detach().numpy()
+    own = Softmax.of(rows)
     if not isinstance(teacher, TopKRows):
-        other = Softmax.of(teacher.detach().numpy())
+        other_rows = teacher.detach().numpy()
+        close = CloseCalls(rows, other_rows, normalised=False)
+        other = Softmax.of(other_rows)
         values = np.add(other.logits, np.log(own.total) - np.log(other.total), out=other.logits)
         probs = np.divide(other.probs, other.total, out=other.probs)
         theirs = Ranked(values, _reach(own, values))
-        excess, gradient = _against_all(own, theirs, probs)
+        excess, gradient = _against_all(own, theirs, probs, close)
         return torch.from_numpy(2 * excess), torch.from_numpy(gradient)
     log_probs = teacher.log_probs.numpy()
+    close = CloseCalls(rows, log_probs, normalised=True)
     if log_probs.shape[1] * FEW <= student.shape[1]:
-        excess, gradient = _against_few(own, log_probs)
+        excess, gradient = _against_few(own, log_probs, close)
     else:
         values = log_probs + np.log(own.total)
         # The teacher's values out of reach come last, and are below whatever has their ranks.
         reach = _reach(own, values)
         within = np.count_nonzero(~(values < -reach), axis=-1).max()
         theirs = Ranked(values[:, :within], reach, descending=True)
-        excess, gradient = _against_all(own, theirs, np.exp(log_probs[:, :within]))
+        excess, gradient = _against_all(own, theirs, np.exp(log_probs[:, :within]), close)
     return torch.from_numpy(2 * excess) + teacher.dropped, torch.from_numpy(gradient)
 
 
@@ -58,9 +63,11 @@ def _reach(own: Softmax, values: Floats) -> float:
     return float(np.log(4 * width / np.finfo(own.logits.dtype).eps))
 
 
-def _against_all(own: Softmax, theirs: Ranked, probs: Floats) -> tuple[Floats, Floats]:
+def _against_all(
+    own: Softmax, theirs: Ranked, probs: Floats, close: CloseCalls
+) -> tuple[Floats, Floats]:
     """Sum [n] of the excess over all ranks, and the gradient [n, V] of its double."""
-    ahead, theirs_ahead = compare(Ranked(own.logits, theirs.reach), theirs)
+    ahead, theirs_ahead = compare(Ranked(own.logits, theirs.reach), theirs, close.recheck)
     members = ahead.astype(own.probs.dtype)
     mass = np.vecdot(members, own.probs)[:, None] / own.total
     excess = np.vecdot(theirs_ahead.astype(probs.dtype), probs) - mass[:, 0]
@@ -70,10 +77,15 @@ def _against_all(own: Softmax, theirs: Ranked, probs: Floats) -> tuple[Floats, F
     return excess, members
 
 
-def _against_few(own: Softmax, log_probs: Floats) -> tuple[Floats, Floats]:
+def _against_few(own: Softmax, log_probs: Floats, close: CloseCalls) -> tuple[Floats, Floats]:
     """The same, from the student's largest logits alone: at later ranks it is ahead."""
     largest, columns = leading(own.logits, log_probs.shape[1])
-    ahead = ~(log_probs + np.log(own.total) <= largest)  # so that NaN is not lost
+    values = log_probs + np.log(own.total)
+    ahead = ~(values <= largest)  # so that NaN is not lost
+    rows, ranks = np.indices(ahead.shape).reshape(2, -1)
+    close.recheck(
+        ahead.reshape(-1), rows, columns.reshape(-1), ranks, largest.reshape(-1), values.reshape(-1)
+    )
     probs = np.where(ahead, np.exp(largest) / own.total, 0)
     mass = probs.sum(axis=-1, keepdims=True)
     excess = np.where(ahead, np.exp(log_probs), 0).sum(axis=-1) - mass[:, 0]
