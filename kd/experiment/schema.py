@@ -44,6 +44,11 @@ class Training(Strict):
     validations: Positive = Field(default=10, description="validations, evenly over the run")
     select: Literal["validation_loss", "last"] = "validation_loss"
     checkpoint_steps: Positive = 200
+    certificate_steps: Positive = Field(
+        default=20,
+        description="every so many steps, from the first on, it is said by how much the loss may "
+        "be off for what a store left out; under 'max_logit_error' at each",
+    )
     fused_head: bool = Field(
         default=False,
         description="evaluate the student's output layer together with the losses, a few rows at "

@@ -113,7 +113,9 @@ class Loop:
         examples = self._policy.prepare(self.model, given, self.step)
         self.model.train()
         self._objective.train()
-        terms: Terms = self._objective(self.model, self._material.collate(examples))
+        certify = self.step % self._training.certificate_steps == 0
+        batch = self._material.collate(examples)
+        terms: Terms = self._objective(self.model, batch, certify=certify)
         values = terms.values()
         rate = self._scheduler.get_last_lr()[0]
         self._optimizer.zero_grad(set_to_none=True)

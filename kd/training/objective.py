@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kd.errors import LossError, TrainingError
+from kd.errors import TrainingError
 from kd.experiment.methods import Method
-from kd.losses.bounds.report import exactness
+from kd.losses.bounds.report import Certificate, exactness
 from kd.losses.distillation import Conventions, Extras, Setup, load_loss
 from kd.losses.features import Features
 from kd.losses.fused_head import placeholder, sums_through_head
@@ -91,26 +91,29 @@ class Objective(nn.Module):
             self._loss = load_loss(method.loss, conventions, setup=setup, **method.options)
             if fused_head:
                 self._loss.require_row_by_row()
-                self._require_no_limit()
-
-    def _require_no_limit(self) -> None:
-        if self._max_logit_error is not None:
-            raise LossError(
-                "'max_logit_error' is checked against the student's logits, which 'fused_head' "
-                "never holds: leave one of them out."
-            )
 
     @property
     def _reads_features(self) -> bool:
         return self._loss is not None and self._loss.info.needs_live_teacher
 
-    def forward(self, model: PreTrainedModel, batch: Batch) -> Terms:
-        """Run the student on `batch`."""
+    def forward(self, model: PreTrainedModel, batch: Batch, *, certify: bool = False) -> Terms:
+        """Run the student on `batch`.
+
+        Args:
+            model: the student.
+            batch: on its device or another.
+            certify: say what stored logits leave open about the batch. Under `max_logit_error`
+                that is always looked at in training.
+
+        Raises:
+            TrainingError: what they leave open is more than `max_logit_error`.
+        """
+        certify = certify or (self.training and self._max_logit_error is not None)
         batch = batch.to(model.device)
         # The text that a student wrote is no target: on it there is nothing but the teacher.
         target = batch.labels.masked_fill(batch.student_responses[:, None], IGNORED)
         if self._fused:
-            return self._through_head(model, batch, target)
+            return self._through_head(model, batch, target, certify)
         wanted = self._reads_features
         outputs = model(
             **student_inputs(model, batch), output_hidden_states=wanted, output_attentions=wanted
@@ -121,11 +124,16 @@ class Objective(nn.Module):
             return Terms(total, cross_entropy, None)
         given = self._compared(model, outputs, batch)
         distillation = self._loss(outputs.logits, **given)
-        exactness = self._exactness(outputs.logits, given)
+        found: dict[str, float] = {}
+        if certify and isinstance(given["teacher_logits"], TeacherLogits):
+            aligned = self._loss.align(outputs.logits, **given)
+            found = self._checked(exactness(self._loss, self._method.options, aligned))
         total = total + self._method.weight * distillation
-        return Terms(total, cross_entropy, distillation, exactness)
+        return Terms(total, cross_entropy, distillation, found)
 
-    def _through_head(self, model: PreTrainedModel, batch: Batch, target: Tensor) -> Terms:
+    def _through_head(
+        self, model: PreTrainedModel, batch: Batch, target: Tensor, certify: bool
+    ) -> Terms:
         """The same, without the student's logits as a whole."""
         head, hidden = before_head(model, student_inputs(model, batch))
         logits = placeholder(hidden, head)
@@ -136,11 +144,18 @@ class Objective(nn.Module):
             "extras": Extras(),
         }
         terms, factors = [self._cross_entropy.term(logits, **given)], [self._method.ce_weight]
+        certificate = None
         if self._loss is not None:
-            terms.append(self._loss.term(logits, **self._compared(model, None, batch)))
+            given = self._compared(model, None, batch)
+            term = self._loss.term(logits, **given)
+            if certify and isinstance(given["teacher_logits"], TeacherLogits):
+                certificate = Certificate(self._loss, self._method.options, term.batch)
+                term = replace(term, evaluate=certificate.beside(term.evaluate))
+            terms.append(term)
             factors.append(self._method.weight)
         total, values = sums_through_head(hidden, head, terms, factors)
-        return Terms(total, values[0], values[1] if len(values) > 1 else None)
+        found: dict[str, float] = {} if certificate is None else self._checked(certificate.values())
+        return Terms(total, values[0], values[1] if len(values) > 1 else None, found)
 
     def _compared(self, model: PreTrainedModel, outputs: Any, batch: Batch) -> dict[str, Any]:
         """What the loss is given beside the student's logits."""
@@ -161,17 +176,8 @@ class Objective(nn.Module):
             "extras": extras,
         }
 
-    def _exactness(self, student_logits: Tensor, given: dict[str, Any]) -> dict[str, float]:
-        """What stored logits leave open about a batch.
-
-        Raises:
-            TrainingError: it is more than `max_logit_error`.
-        """
-        if not self.training or not isinstance(given["teacher_logits"], TeacherLogits):
-            return {}
-        assert self._loss is not None
-        batch = self._loss.align(student_logits, **given)
-        found = exactness(self._loss, self._method.options, batch)
+    def _checked(self, found: dict[str, float]) -> dict[str, float]:
+        """What stored logits leave open about a batch, if that is no more than the limit."""
         error, limit = found.get("logit_error_mean", 0.0), self._max_logit_error
         if limit is not None and not error <= limit:
             raise TrainingError(

@@ -8,7 +8,7 @@ import torch
 from kd.errors import TrainingError
 from kd.experiment.methods import Method
 from kd.logits import LogitReader, LogitWriter, collate, keep_top_k
-from kd.losses import available_losses
+from kd.losses import available_losses, fused_head
 from kd.losses.bounds.report import exactness
 from kd.losses.distillation import Conventions, load_loss
 from kd.models.offsets import encode_answer_with_ends
@@ -38,8 +38,8 @@ def run(made, tmp_path):
 def on_store(setup, answers, tokenizer, tmp_path):
     """Build a loop that reads a truncated store: `on_store(method, **settings)`."""
 
-    def build(method, **settings):
-        made = setup(method=method)
+    def build(method, training=None, **settings):
+        made = setup(method=method, **training or {"certificate_steps": 1})
         store = truncated_store(tmp_path / "truncated", answers, tokenizer, **settings)
         collate = Collator(tokenizer.pad_token_id, encoder_decoder=False, store=store)
         object.__setattr__(made.material, "collate", collate)
@@ -59,6 +59,38 @@ def test_each_step_says_by_how_much_its_loss_may_be_off(on_store, tmp_path, loss
     assert not any("error" in key for record in made.loop.history for key in record if "val" in key)
 
 
+def test_it_is_said_every_so_many_steps_from_the_first_on(on_store, tmp_path):
+    steps = run(on_store(Method(loss="uld"), {"certificate_steps": 4}, epsilon=1e-2), tmp_path)
+    assert len(steps) > 5
+    said = [record["step"] for record in steps if "logit_error_mean" in record]
+    assert said == list(range(1, len(steps) + 1, 4))
+
+
+@pytest.mark.parametrize("loss", ["uld", "jensen_shannon", "forward_kl"])
+def test_it_is_the_same_where_the_students_logits_never_exist_as_a_whole(
+    on_store, monkeypatch, loss
+):
+    monkeypatch.setattr(fused_head, "HEAD_ROWS", 3)
+    made = on_store(Method(loss=loss, reduction="sequence"), epsilon=1e-2)
+    batch = made.material.collate(made.material.train[:4])
+    plain = made.objective(made.model, batch, certify=True).exactness
+    made.objective._fused = True
+    terms = made.objective(made.model, batch, certify=True)
+    assert plain and terms.exactness == pytest.approx(plain, rel=1e-4)
+    assert not made.objective(made.model, batch).exactness
+    made.objective._max_logit_error = plain["logit_error_mean"] / 2
+    with pytest.raises(TrainingError, match="may be off by"):
+        made.objective(made.model, batch)
+
+
+def test_drawn_tokens_have_their_deviation_there_too(on_store):
+    made = on_store(Method(loss="forward_kl"), draws=30)
+    batch = made.material.collate(made.material.train[:4])
+    plain = made.objective(made.model, batch, certify=True).exactness
+    made.objective._fused = True
+    assert made.objective(made.model, batch, certify=True).exactness == pytest.approx(plain)
+
+
 def test_a_loss_without_a_bound_says_nothing(on_store, tmp_path):
     (record, *_) = run(on_store(Method(loss="reverse_kl"), epsilon=1e-2), tmp_path)
     assert not any(key.startswith("logit_error") for key in record)
@@ -71,6 +103,7 @@ def test_on_drawn_tokens_the_deviation_is_said_instead(on_store, tmp_path):
 
 def test_a_batch_that_is_too_uncertain_ends_the_training(on_store, tmp_path):
     made = on_store(Method(loss="uld"), epsilon=0.2)
+    object.__setattr__(made.loop._training, "certificate_steps", 1000)  # a limit looks always
     made.objective._max_logit_error = 1e-3
     with pytest.raises(TrainingError, match=r"'uld' may be off by .*'max_logit_error' is 0.001"):
         run(made, tmp_path)
