@@ -6,7 +6,7 @@ layer a few at a time; all losses are evaluated on these logits, their gradient 
 through the layer at once, and the logits are forgotten (as in Liger Kernel, arXiv 2410.10989).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -95,6 +95,11 @@ class _Gradients:
     weight: Tensor
     bias: Tensor | None
 
+    def like(self, weight: Tensor, bias: Tensor | None) -> "_Gradients":
+        """The same in the types of what they are gradients of."""
+        of_bias = None if self.bias is None or bias is None else self.bias.to(bias.dtype)
+        return _Gradients(self.rows, self.weight.to(weight.dtype), of_bias)
+
 
 class _ThroughHead(torch.autograd.Function):
     @staticmethod
@@ -106,9 +111,14 @@ class _ThroughHead(torch.autograd.Function):
         located: list[_Located],
         wanted: bool,
     ) -> tuple[Tensor, ...]:
-        compute: Callable[[bool], tuple[list[Tensor], _Gradients | None]] = lambda wanted: _compute(  # noqa: E731
-            rows, weight, bias, located, wanted
-        )
+        kind = rows.device.type
+        autocast = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if autocast else weight.dtype
+
+        def compute(wanted: bool) -> tuple[list[Tensor], _Gradients | None]:
+            with torch.autocast(kind, enabled=False):
+                return _compute(rows, weight, bias, located, dtype, wanted)
+
         values, gradients = compute(wanted)
         ctx.gradients, ctx.compute = gradients, compute  # type: ignore[attr-defined]
         total = torch.stack(
@@ -130,27 +140,42 @@ class _ThroughHead(torch.autograd.Function):
         return found.rows.mul_(upstream), found.weight.mul_(upstream), bias, None, None
 
 
-def _compute(
-    rows: Tensor, weight: Tensor, bias: Tensor | None, located: list[_Located], wanted: bool
+def _compute(  # noqa: PLR0917 - what autograd hands over, and how
+    rows: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    located: list[_Located],
+    dtype: torch.dtype,
+    wanted: bool,
 ) -> tuple[list[Tensor], _Gradients | None]:
-    rows, weight = rows.detach(), weight.detach()
+    """The layer runs in `dtype`, as it would by itself; sums of half precision are in float32."""
+    given = rows
+    rows, layer = rows.detach().to(dtype), weight.detach().to(dtype)
+    offset = None if bias is None else bias.detach().to(dtype)
     totals = [torch.zeros((), dtype=one.term.batch.dtype, device=rows.device) for one in located]
     gradients = None
     if wanted:
         gradients = _Gradients(
-            torch.empty_like(rows),
-            torch.zeros_like(weight),
-            None if bias is None else torch.zeros_like(bias),
+            torch.empty_like(given),
+            torch.zeros_like(weight, dtype=_wide(weight)),
+            None if bias is None else torch.zeros_like(bias, dtype=_wide(bias)),
         )
     for first in range(0, len(rows), HEAD_ROWS):
         some = slice(first, first + HEAD_ROWS)
-        logits = nn.functional.linear(rows[some], weight, bias)
+        logits = nn.functional.linear(rows[some], layer, offset)
         slopes = torch.zeros_like(logits) if wanted else None
         for total, one in zip(totals, located, strict=True):
             total += one.evaluate(logits, first, slopes)
         if gradients is not None and slopes is not None:
-            torch.mm(slopes, weight, out=gradients.rows[some])
-            gradients.weight.addmm_(slopes.T, rows[some])
+            gradients.rows[some] = slopes @ layer
+            if gradients.weight.dtype == dtype:
+                gradients.weight.addmm_(slopes.T, rows[some])
+            else:
+                gradients.weight.add_(slopes.T @ rows[some])
             if gradients.bias is not None:
-                gradients.bias.add_(slopes.sum(dim=0))
-    return totals, gradients
+                gradients.bias.add_(slopes.sum(dim=0, dtype=gradients.bias.dtype))
+    return totals, gradients if gradients is None else gradients.like(weight, bias)
+
+
+def _wide(parameter: Tensor) -> torch.dtype:
+    return torch.promote_types(parameter.dtype, torch.float32)

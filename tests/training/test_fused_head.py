@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from kd.errors import LossError
 from kd.experiment.methods import BothTexts, Method, MixedText
-from kd.losses import fused_head
+from kd.losses import Extras, fused_head, load_loss
+from kd.losses.conventions import Conventions
 from kd.training.head import before_head, require_linear_head
 from kd.training.objective import Objective
 
@@ -66,6 +67,37 @@ def test_the_layer_never_sees_more_than_a_few_rows(setup, monkeypatch):
     sizes.clear()
     evaluated(built, fused=True)
     assert sizes and max(sizes) <= 3
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_bfloat16_is_as_exact_as_where_logits_exist(autocast):
+    """Each chunk adds to the layer's gradient, in float32: their number does not matter."""
+    draw = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(4, 512, 32, generator=draw), torch.randn(200, 32, generator=draw)
+    labels = torch.randint(200, (4, 512), generator=draw)
+    loss = load_loss("cross_entropy", Conventions(shift=False))
+
+    def gradient(dtype, fused, autocast=False):
+        head = nn.Linear(32, 200, bias=True).to(dtype)
+        head.weight.data, head.bias.data = weight.to(dtype), torch.zeros(200, dtype=dtype)
+        rows = hidden.to(dtype)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            if fused:
+                given = {"teacher_logits": None, "teacher_labels": None, "extras": Extras()}
+                term = loss.term(fused_head.placeholder(rows, head), student_labels=labels, **given)
+                total, _ = fused_head.sums_through_head(rows, head, [term], [1.0])
+            else:
+                total = loss(head(rows), None, labels)
+        total.backward()
+        return head.weight.grad
+
+    dtype = torch.float32 if autocast else torch.bfloat16
+    exact = gradient(torch.float64, False)
+    plain, fused = (
+        ((gradient(dtype, how, autocast) - exact).norm() / exact.norm()).item()
+        for how in (False, True)
+    )
+    assert fused < 1.2 * plain
 
 
 def test_a_validation_keeps_no_gradient(setup):
