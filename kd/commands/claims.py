@@ -1,5 +1,6 @@
 """Command `claims`: what finished tables say of what was claimed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,11 +43,16 @@ def claims(
 
 def _verdicts(target: str) -> "Verdicts":
     from kd.experiment.loading import find_experiment, load_experiment
+    from kd.experiment.schema import Experiment
     from kd.tables.verdicts import TABLE_FILES, verdicts_of_experiment, verdicts_of_table
+
+    def named(name: str) -> Experiment | None:
+        file = find_experiment(name)
+        return load_experiment(file) if file.is_file() else None
 
     path = Path(target)
     if path.suffix in TABLE_FILES:
-        return verdicts_of_table(path)
+        return verdicts_of_table(path, named)
     experiment = load_experiment(find_experiment(target))
     return verdicts_of_experiment(experiment, Path("results") / experiment.name)
 
@@ -73,9 +79,21 @@ def _print(found: "Verdicts") -> None:
     for name in found.not_made:
         make = f"snakemake results/{found.experiment}/tables/{name}.csv"
         console.print(f"{name}: not made yet. Make it with `{make}`.", soft_wrap=True)
-    for unknown in found.not_judged:
-        console.print(
-            f"{unknown}: written or edited after its table was made. Make the table again.",
-            soft_wrap=True,
-            markup=False,
+    for sentence in _doubts(found):
+        console.print(sentence, soft_wrap=True, markup=False)
+
+
+def _doubts(found: "Verdicts") -> Iterator[str]:
+    """Why verdicts may not be about what the experiment file says today."""
+    for name in found.not_judged:
+        yield f"{name}: written or edited after its table was made. Make the table again."
+    for name in found.withdrawn:
+        yield f"{name}: no longer in the experiment file. Make the table again."
+    for what in found.outdated:
+        yield f"{what}: the experiment file was edited since. Make the table again."
+    if found.unknown:
+        yield (
+            f"There is no experiment '{found.experiment}' to compare with: whether it, or its "
+            "claims, were edited since the table was made is not checked. Give its file instead "
+            "of the table."
         )

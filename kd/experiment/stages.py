@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from kd.errors import ExperimentError, nearest
 from kd.experiment.base import Name, Natural, Percent, Rate, Score, Strict
@@ -138,7 +138,7 @@ class ReportSpec(Strict):
 
     experiment: Name
     description: str
-    tables: list[Name]
+    tables: list[Name] = Field(min_length=1)
     deviations: list[str]
 
 
@@ -285,6 +285,8 @@ def parse_spec(kind: type[AnySpec], text: str) -> AnySpec:
             text = Path(text).read_text(encoding="utf-8")
         except OSError:
             raise ExperimentError(f"--spec {where}: no such file, and no JSON.") from None
+        except ValueError:
+            raise ExperimentError(f"--spec {where[:80]!r}: no file of text, and no JSON.") from None
     try:
         return kind.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:

@@ -4,10 +4,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kd.errors import ArtifactError
 from kd.experiment.layout import Run
+from kd.tables.finished import read_finished
 
 TEACHER, NATIVE, SCORE = "teacher_score", "native", "score"
 SEEDLESS = (TEACHER, NATIVE)  # columns of models that are not distilled
@@ -103,7 +104,7 @@ class Table(_Read):
     seeds: list[int]
     level: float = 0.95
     columns: Columns
-    rows: list[Row]
+    rows: list[Row] = Field(min_length=1)
     means: list[Mean] = []
     claims: list[Verdict] = []
 
@@ -157,12 +158,10 @@ def read_table(path: Path) -> Table:
     """Read a table's json.
 
     Raises:
-        ArtifactError: the file is missing, or is no table of this version.
+        ArtifactError: the file is missing, was altered, or is no table of this version.
     """
     try:
-        return Table.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ArtifactError(f"{path}: no such table. Make it with `snakemake {path}`.") from None
+        return Table.model_validate(read_finished(path).content)
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])

@@ -14,13 +14,17 @@ from markupsafe import Markup
 
 from kd.audit.chain import Artifact, Chain
 from kd.audit.page_artifacts import STYLE, artifact_sections
+from kd.audit.places import CHART
 from kd.audit.scope import Scope, Settings
 from kd.audit.target import Target
+from kd.errors import ArtifactError
 from kd.experiment.stages import ReportSpec
+from kd.provenance.canonical import file_digest
 from kd.provenance.files import write_text
+from kd.provenance.finished import check_finished
 from kd.report.compute import duration, stage_costs, training_cpu_seconds
 from kd.report.content import Table, read_table
-from kd.report.svg import inline_svg
+from kd.report.svg import inline_svg, unsafe_part
 from kd.report.tables import Shown, lay_out, shown_scores
 from kd.report.words import basis_text, count_text, mean_text, reason_text
 
@@ -111,14 +115,39 @@ def _scope(chain: Chain, scores: Sequence[str]) -> Scope:
 
 
 def _charts(results: Path, table: Table) -> Iterator[tuple[str, Markup]]:
-    """The charts that were drawn of a table: caption and svg."""
+    """The charts that were drawn of a table: caption and svg.
+
+    Raises:
+        ArtifactError: the charts were altered, drawn of another table, or hold what could run.
+    """
+    folder = results / "tables" / f"{table.table}.charts"
+    if not folder.is_dir():
+        return
+    _check_charts(folder, results / "tables" / f"{table.table}.json")
     for name, caption in CAPTIONS.items():
-        file = results / "tables" / f"{table.table}.charts" / f"{name}.svg"
+        file = folder / f"{name}.svg"
         if file.is_file():
-            text = file.read_text(encoding="utf-8")
+            text = file.read_text(encoding="utf-8", errors="replace")
+            unsafe = unsafe_part(text)
+            if unsafe:
+                raise ArtifactError(
+                    f"{file}: holds {unsafe}, which no chart does. {_redraw(folder)}"
+                )
             picture = inline_svg(text, f"{table.table}-{name}-", caption)
             if picture:
                 yield caption, Markup(picture)
+
+
+def _check_charts(folder: Path, table: Path) -> None:
+    """Refuse charts that are not what stage `chart` drew of the table as it is."""
+    manifest = check_finished(folder, f"{table.stem}{CHART}")
+    drawn_of = manifest["hashed"]["inputs"].get(f"tables/{table.name}", {}).get("sha256")
+    if drawn_of != file_digest(table):
+        raise ArtifactError(f"{folder}: drawn of another {table.name}. {_redraw(folder)}")
+
+
+def _redraw(folder: Path) -> str:
+    return f"Delete it and run `snakemake {folder.with_suffix('.svg')}`."
 
 
 def _verdict(tables: Sequence[Table]) -> str:

@@ -1,10 +1,68 @@
 """Charts inside the page: svg text that cannot clash with another chart's."""
 
 import re
+from collections.abc import Iterator
+from xml.etree import ElementTree
 
+_SVG = "http://www.w3.org/2000/svg"
+_DESCRIPTIONS = (
+    "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}",
+    "{http://creativecommons.org/ns#}",
+    "{http://purl.org/dc/elements/1.1/}",
+)
 _HEAD = re.compile(r"^.*?<svg\b[^>]*?viewBox=\"([^\"]+)\"[^>]*>", re.DOTALL)
 _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
 _NAME = re.compile(r"\bid=\"|xlink:href=\"#|url\(#")
+# All that matplotlib draws with. Scripts, foreign content, animations and links are not among it.
+_ELEMENTS = {
+    *("svg", "g", "defs", "style", "path", "use", "clipPath", "rect", "text", "tspan", "image"),
+    *("circle", "ellipse", "line", "polygon", "polyline", "linearGradient", "stop", "pattern"),
+    *("title", "metadata", "symbol", "mask"),
+}
+_INSIDE = ("#", "data:image/png;base64,")
+_LOADS = re.compile(r"url\(\s*['\"]?(?!#)|@import|javascript:|expression\(", re.IGNORECASE)
+
+
+def unsafe_part(text: str) -> str | None:
+    """What in an svg file could run, or load something from elsewhere; None where nothing can.
+
+    The file is read as XML, so that no way of writing a tag can hide one. Pictures may lie in
+    the file itself, as `data:image/png`.
+    """
+    if "<!ENTITY" in text:
+        return "an entity"
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        return f"no svg ({error})"
+    found = (unsafe for element in root.iter() for unsafe in _unsafe(element))
+    return next(found, None)
+
+
+def _unsafe(element: ElementTree.Element) -> Iterator[str]:
+    tag = _local(element.tag)
+    if tag not in _ELEMENTS and not _is_description(element.tag):
+        yield f"an element <{tag}>"
+    if tag == "style" and _LOADS.search(element.text or ""):
+        yield "a style that loads something"
+    for key, value in element.attrib.items():
+        name = _local(key)
+        if name.lower().startswith("on"):
+            yield f"an attribute {name}"
+        elif name in ("href", "src") and not value.startswith(_INSIDE):
+            yield f"a link to {value}"
+        elif _LOADS.search(value):
+            yield f"an attribute {name} that loads something"
+
+
+def _local(name: str) -> str:
+    """A tag's or an attribute's name without its namespace."""
+    return name.rpartition("}")[2]
+
+
+def _is_description(tag: str) -> bool:
+    """Whether it is part of the metadata, which do not reach the page."""
+    return not tag.startswith(f"{{{_SVG}}}") and tag.startswith(_DESCRIPTIONS)
 
 
 def inline_svg(text: str, prefix: str, label: str) -> str:

@@ -1,5 +1,6 @@
 """The report: one page that stands alone, and in which every number leads back to the rows."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -8,13 +9,16 @@ import pytest
 from kd.errors import ArtifactError
 from kd.experiment.loading import load_experiment
 from kd.experiment.stages import ChartSpec, ReportSpec, report_spec
+from kd.provenance.canonical import digest
+from kd.provenance.manifest import path_digest
 from kd.report.chart import write_charts
 from kd.report.compute import duration, stage_costs, training_cpu_seconds
 from kd.report.page import render_report
-from kd.report.svg import inline_svg
+from kd.report.results_page import render_results
+from kd.report.svg import inline_svg, unsafe_part
 from kd.report.tables import MOST_CHAINS, MOST_LINES, chained_lines
 from kd.report.words import mean_text
-from tests.report.conftest import content, gain, rewrite_table, row, table
+from tests.report.conftest import content, gain, one_line, rewrite_table, row, table
 
 SPEC = ReportSpec(
     experiment="tiny",
@@ -119,9 +123,82 @@ def test_a_missing_table_is_named(world):
 
 
 def test_a_table_of_another_version_is_named(world):
-    rewrite_table(world, {"rows": []})
-    with pytest.raises(ArtifactError, match="'schema_version'"):
+    rewrite_table(world, content([one_line()]) | {"schema_version": 1})
+    with pytest.raises(ArtifactError, match="schema 1, expected 2"):
         render_report(SPEC, world.results)
+
+
+def test_a_table_without_lines_is_refused(world):
+    rewrite_table(world, content([]))
+    with pytest.raises(ArtifactError, match="'rows'"):
+        render_report(SPEC, world.results)
+
+
+def test_an_altered_table_is_refused(world):
+    file = world.table.with_suffix(".json")
+    file.write_text(file.read_text().replace("25.0", "52.0"))
+    with pytest.raises(ArtifactError, match=r"table2\.json: changed since stage 'table' wrote it"):
+        render_report(SPEC, world.results)
+    with pytest.raises(ArtifactError, match=r"table2\.json: changed since stage 'table' wrote it"):
+        render_results(load_experiment(world.file), world.results)
+
+
+def draw(world):
+    write_charts(ChartSpec(table="table2"), world.results, world.table.parent)
+    return world.table.parent / "table2.charts" / "gains.svg"
+
+
+def test_an_altered_chart_is_refused(world):
+    file = draw(world)
+    file.write_text(file.read_text().replace("</svg>", "<script>alert(1)</script></svg>"))
+    with pytest.raises(ArtifactError, match=r"table2\.charts: changed since stage 'chart'"):
+        render_report(SPEC, world.results)
+
+
+def test_charts_of_another_table_are_refused(world):
+    draw(world)
+    found = content([one_line()])
+    found["rows"][0]["cells"]["uld"]["value"] = 76.0
+    rewrite_table(world, found)
+    with pytest.raises(ArtifactError, match=r"drawn of another table2\.json. Delete it and run"):
+        render_report(SPEC, world.results)
+
+
+def test_a_chart_with_a_script_is_refused_even_with_a_manifest(world):
+    file = draw(world)
+    file.write_text(file.read_text().replace("</svg>", "<script>alert(1)</script></svg>"))
+    manifest = world.table.parent / "table2.chart.manifest.json"
+    recorded = json.loads(manifest.read_text(encoding="utf-8"))
+    recorded["hashed"]["outputs"]["table2.charts"] = path_digest(file.parent)
+    recorded["identity"] = digest(recorded["hashed"])
+    manifest.write_text(json.dumps(recorded), encoding="utf-8")
+    with pytest.raises(ArtifactError, match="holds an element <script>"):
+        render_report(SPEC, world.results)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("<script>x</script>", "<script>"),
+        ("<SCRIPT>x</SCRIPT>", "<SCRIPT>"),
+        ("<s:script xmlns:s='http://www.w3.org/2000/svg'>x</s:script>", "<script>"),
+        ("<foreignObject/>", "<foreignObject>"),
+        ("<animate attributeName='href'/>", "<animate>"),
+        ("<iframe xmlns='http://www.w3.org/1999/xhtml'/>", "<iframe>"),
+        ("<a href='x'/>", "<a>"),
+        ("<g onclick='x'/>", "onclick"),
+        ("<g OnLoad = 'x'/>", "OnLoad"),
+        ("<use xlink:href='http://x/y#z'/>", "a link to http://x/y#z"),
+        ("<image href='&#106;avascript:x'/>", "a link to javascript:x"),
+        ("<image href='data:text/html,x'/>", "a link to data:text/html,x"),
+        ("<g style='fill:url(http://x)'/>", "loads something"),
+        ("<style>@import 'x'</style>", "a style that loads"),
+        ("<g>", "no svg"),
+    ],
+)
+def test_what_no_chart_holds_is_found(body, found):
+    names = "xmlns='http://www.w3.org/2000/svg' xmlns:xlink='http://www.w3.org/1999/xlink'"
+    assert found in (unsafe_part(f"<svg {names}>{body}</svg>") or "")
 
 
 def test_five_thousand_runs_stay_readable(world):
@@ -181,7 +258,7 @@ def test_a_mean_is_of_the_method_that_the_table_says():
     mean = {"column": "gain", "value": -5.9, "better": 1, "lines": 4}
     columns = {"axes": ["dataset", "method"], "scores": ["score"], "gains": {"gain": "score"}}
     means = [mean | {"method": name} for name in ("ot_embedding", "uld")]
-    found = table([], columns=columns, means=means)
+    found = table([row({}, {})], columns=columns, means=means)
     sentences = [mean_text(found, one) for one in found.means]
     assert sentences[0].startswith("Mean gain of ot embedding over teacher text: -5.90 points")
     assert sentences[1].startswith("Mean gain of uld over teacher text: -5.90 points")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,6 +11,9 @@ from typer.testing import CliRunner
 
 from kd.cli import app
 from kd.errors import ArtifactError, ExperimentError
+from kd.experiment.loading import load_experiment
+from kd.experiment.stages import table_spec
+from kd.provenance.manifest import StageRecord
 
 MODEL = {
     "source": "micro",
@@ -59,6 +63,9 @@ def write_table(results, table, *claims, schema=2):
     path = results / "tables" / f"{table}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
+    declared = load_experiment(Path("tiny.yaml"))
+    record = StageRecord("table", table_spec(declared, table), {}, ("kd.tables.cells",), name=table)
+    record.write(path)
     return path
 
 
@@ -169,3 +176,69 @@ def test_bad_input_is_one_sentence_and_exit_status_2(checkout):
     assert done.returncode == 2
     assert done.stderr.startswith("kd: error: results/none.json: no such table.")
     assert len(done.stderr.splitlines()) == 1
+
+
+def alter(path):
+    path.write_text(path.read_text().replace("does not hold", "holds"))
+
+
+def test_a_table_that_was_altered_after_it_was_made_is_refused(results):
+    path = write_table(results, "first", judged("a", "does not hold"))
+    alter(path)
+    for target in (path, "tiny.yaml"):
+        error = run(target, "--strict").exception
+        assert isinstance(error, ArtifactError)
+        assert "first.json: changed since stage 'table' wrote it. Delete it and run" in str(error)
+
+
+def test_a_table_without_its_manifest_is_refused(results):
+    path = write_table(results, "first", judged("a", "holds"))
+    path.with_name("first.manifest.json").unlink()
+    error = run(path).exception
+    assert isinstance(error, ArtifactError) and "no manifest beside it" in str(error)
+
+
+def test_a_copy_of_a_table_must_equal_it(results):
+    path = write_table(results, "first", judged("a", "does not hold"))
+    copy = results.parent / "first.json"
+    copy.write_bytes(path.read_bytes())
+    assert json.loads(run(copy, "--json").output)["claims"][0]["outcome"] == "does not hold"
+    alter(copy)
+    assert "differs from" in str(run(copy).exception)
+
+
+def test_a_table_by_its_file_is_compared_with_the_experiment_of_its_name(results, monkeypatch):
+    monkeypatch.setattr("kd.experiment.loading.EXPERIMENTS", Path())
+    path = write_table(results, "first", judged("a", "holds"), judged("b", "holds", margin=1.0))
+    done = run(path, "--strict")
+    assert done.exit_code == 2 and "first: b: written or edited after" in done.output
+    write_table(results, "first", judged("a", "holds"), judged("b", "holds"))
+    assert run(path, "--strict").exit_code == 0
+
+
+def test_an_experiment_that_cannot_be_found_is_said_not_to_be_compared(results):
+    path = write_table(results, "first", judged("a", "holds"), judged("b", "holds"))
+    done = run(path, "--strict")
+    assert done.exit_code == 2 and "no experiment 'tiny' to compare with" in done.output
+
+
+def test_a_claim_that_was_withdrawn_is_named(results):
+    extra = judged("a", "holds") | {"name": "old"}
+    write_table(results, "first", judged("a", "holds"), judged("b", "holds"), extra)
+    write_table(results, "second", judged("c", "holds"))
+    done = run("tiny.yaml", "--strict")
+    assert done.exit_code == 2 and "first: old: no longer in the experiment file" in done.output
+
+
+def test_an_experiment_edited_since_the_table_is_named(results, checkout):
+    finish(results, "holds", "holds")
+    assert run("tiny.yaml", "--strict").exit_code == 0
+    edited = EXPERIMENT | {
+        "datasets": {"squad": EXPERIMENT["datasets"]["squad"] | {"metric": "rougeL"}}
+    }
+    (checkout / "tiny.yaml").write_text(yaml.safe_dump(edited))
+    done = run("tiny.yaml", "--strict")
+    assert done.exit_code == 2
+    assert "first: stage 'table' (metrics.squad; first tables/first)" in done.output
+    (checkout / "tiny.yaml").write_text(yaml.safe_dump(EXPERIMENT | {"seeds": 2}))
+    assert run("tiny.yaml", "--strict").exit_code == 0
