@@ -1,6 +1,6 @@
 """How often tables without any effect are called significant: it should be 5 in 100.
 
-    python benchmarks/null_tables.py [TABLES] [RESAMPLES]
+    python benchmarks/null_tables.py [TABLES] [RESAMPLES] [KIND]
 
 Simulates tables whose two methods are equally good, sends them through the code that
 compares real ones (`kd.tables.statistics`), and prints the share of rejections at 5 %, beside
@@ -16,7 +16,7 @@ differ (`sparse`), few examples decide, and the tests reject less often than the
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -29,6 +29,7 @@ from kd.tables.statistics import compare, estimate, seeded
 
 Kind = Literal["twin", "equal", "sparse", "skewed", "mixed"]
 LINES: tuple[Kind, ...] = ("twin", "equal", "sparse", "skewed")
+KINDS: tuple[Kind, ...] = ("mixed", *LINES)
 DATASETS, STUDENTS = 5, 3
 
 
@@ -136,9 +137,9 @@ def interval(tables: int, rate: float = 0.05, level: float = 0.99) -> tuple[floa
     return float(low) / tables, float(high) / tables
 
 
-def nulls() -> Iterator[Null]:
-    """All kinds, numbers of seeds and numbers of examples."""
-    for kind, seeds, examples in product(("mixed", *LINES), (1, 3, 5), (100, 200)):
+def nulls(kinds: Sequence[Kind] = KINDS) -> Iterator[Null]:
+    """All `kinds`, numbers of seeds and numbers of examples."""
+    for kind, seeds, examples in product(kinds, (1, 3, 5), (100, 200)):
         yield Null(kind, seeds, examples, noise=0.02 if seeds > 1 else 0.0)
 
 
@@ -148,7 +149,8 @@ def main() -> None:
     low, high = interval(tables)
     print(f"{tables} tables of each kind; 99 % interval around 5 %: {low:.3f} to {high:.3f}")
     print(f"{'kind':8} seeds examples  lines   holm   mean  seconds")
-    for null in nulls():
+    kinds = [kind for kind in KINDS if kind in sys.argv[3:]] or KINDS
+    for null in nulls(kinds):
         start = time.perf_counter()
         found = rates(null, tables, resamples)
         shown = "  ".join(f"{rate:.3f}" for rate in (found.lines, found.holm, found.mean))

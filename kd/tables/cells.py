@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from kd.experiment.claims import Place, place_of
+from kd.experiment.metrics import metric_named
 from kd.experiment.stages import TableSpec
 from kd.tables.scores import ScoreReader
 from kd.tables.statistics import DECIMALS, spread
@@ -18,10 +19,10 @@ GAIN = "gain"
 
 @dataclass(frozen=True)
 class Cell:
-    """One value, in percent, with the score files it rests on; None where there is none.
+    """One value, in percent or nats, with the score files it rests on; None where there is none.
 
     Attributes:
-        value: the score, its mean over seeds, or a gain in points.
+        value: the score, its mean over seeds, or a gain (positive is better).
         scores: paths of the score files, below the experiment's results.
         per_seed: the values behind a mean by seed; None for a model that no seed trained.
         unavailable: why there is no value.
@@ -102,7 +103,8 @@ def _line(spec: TableSpec, axes: dict[str, Any], reader: ScoreReader) -> Line:
         paths = reader.paths(place, line.method(column))
         cells[column] = _cell(paths, metric, reader)
     for column, scores in gain_columns(spec).items():
-        cells[column] = _difference(cells[scores], cells[spec.baseline])
+        sign = metric_named(metric).sign
+        cells[column] = _gain(cells[scores], cells[spec.baseline], sign)
     return line
 
 
@@ -119,10 +121,11 @@ def _cell(paths: dict[int | None, str], metric: str, reader: ScoreReader) -> Cel
     return Cell(fmean(values.values()), scores, seeds or None)
 
 
-def _difference(cell: Cell, baseline: Cell) -> Cell:
+def _gain(cell: Cell, baseline: Cell, sign: int) -> Cell:
+    """The cell minus the baseline, or the reverse where less is better (`sign` -1)."""
     scores = [*cell.scores, *baseline.scores]
     if cell.value is None or baseline.value is None:
         return Cell(None, scores, unavailable=cell.unavailable or baseline.unavailable)
     own, theirs = cell.per_seed or {}, baseline.per_seed or {}
-    seeds = {seed: value - theirs[seed] for seed, value in own.items() if seed in theirs}
-    return Cell(cell.value - baseline.value, scores, seeds or None)
+    seeds = {seed: sign * (value - theirs[seed]) for seed, value in own.items() if seed in theirs}
+    return Cell(sign * (cell.value - baseline.value), scores, seeds or None)

@@ -5,6 +5,9 @@ where the interval lies on the other side, and is undecided otherwise. The thres
 a margin m, 'greater' means by more than m, 'at_least' means not more than m below
 (non-inferiority), 'equivalent' means within ±m (Schuirmann's two one-sided tests, at 2.5 %).
 
+A side is greater where it is better: of metrics like the Brier score, of which less is better,
+differences are taken with the other sign (`kd.experiment.metrics`).
+
 Means and trends are weighted sums of cells. The cells of one dataset are summed before
 anything is resampled, because they share test examples (`kd.tables.statistics.estimate`).
 
@@ -21,15 +24,34 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from kd.experiment.claims import Claim, Columns, Pair, claim_pairs, trends
-from kd.tables.samples import Sample, SampleOf, Unavailable, table_columns
+from kd.experiment.metrics import joined, metric_named
+from kd.tables.samples import (
+    Sample,
+    SampleOf,
+    Unavailable,
+    metric_at,
+    oriented,
+    table_columns,
+)
 from kd.tables.seed_noise import Matrix, SeedNoise, fit_seed_noise
-from kd.tables.statistics import LEVEL, RESAMPLES, Estimate, Over, estimate
+from kd.tables.statistics import (
+    FEWEST_EXAMPLES,
+    LEVEL,
+    RESAMPLES,
+    Estimate,
+    Over,
+    estimate,
+    needed_resamples,
+)
 
 if TYPE_CHECKING:
     from kd.experiment.stages import TableSpec
 
 Outcome = Literal["holds", "does not hold", "undecided"]
 Weighted = list[tuple[Pair, float]]
+_NO_INTERVAL = (
+    f"there is no interval from one seed without scores of {FEWEST_EXAMPLES} examples or more"
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +60,8 @@ class Verdict:
 
     Attributes:
         outcome: the verdict.
-        value: left minus right in points, the change along a trend, or a number of lines;
-            None where scores are missing.
+        value: how much better the left side is, in points or nats; the change of that along
+            a trend; or a number of lines. None where scores are missing.
         low: lower bound of the 95 % interval, in the unit of `value`.
         high: upper bound.
         margin: how far `value` lies on the claimed side of the threshold; negative on the
@@ -49,6 +71,7 @@ class Verdict:
         lines: lines of the table that the claim is about.
         over: what the interval covers.
         reason: why there is no value.
+        metrics: the metrics that are compared.
     """
 
     outcome: Outcome
@@ -60,6 +83,7 @@ class Verdict:
     lines: int = 0
     over: Over | None = None
     reason: str | None = None
+    metrics: tuple[str, ...] = ()
 
 
 def evaluate_claims(
@@ -70,11 +94,23 @@ def evaluate_claims(
 ) -> dict[str, Verdict]:
     """Verdicts on those `claims` that are about the table `spec`, by name."""
     columns = table_columns(spec)
+    better = oriented(spec, sample_of)
     return {
-        name: evaluate(name, claim, columns, sample_of, resamples)
+        name: replace(
+            evaluate(name, claim, columns, better, resamples),
+            metrics=_metrics(claim, columns, spec),
+        )
         for name, claim in claims.items()
         if claim.table == spec.name
     }
+
+
+def _metrics(claim: Claim, columns: Columns, spec: "TableSpec") -> tuple[str, ...]:
+    """The metrics that a claim compares by, each once."""
+    sides = ((pair.left, pair.right) for pair in claim_pairs(claim, columns))
+    return tuple(
+        dict.fromkeys(metric_at(spec, place, claim.metric) for both in sides for place in both)
+    )
 
 
 def evaluate(
@@ -94,6 +130,8 @@ def evaluate(
     except Unavailable as problem:
         return Verdict("undecided", lines=len(pairs), reason=str(problem))
     noise = _seed_noise(claim, columns, sample_of)
+    if claim.over == "lines":  # the partial conjunction multiplies p-values, as Holm does
+        resamples = needed_resamples(2 * len(pairs), resamples)
     found = [
         estimate(block, ("claim", name, str(number)), noise, resamples)
         for number, block in enumerate(blocks)
@@ -147,6 +185,8 @@ def _joined(blocks: list[Matrix]) -> Matrix:
     of each seed is the sum of the blocks' means at that seed.
     """
     size = sum(block.shape[1] for block in blocks)
+    if size == len(blocks):
+        return np.asarray(sum(blocks))  # values of whole datasets: no example varies
     total = sum(block.mean() for block in blocks)
     parts = [(block - block.mean()) * (size / block.shape[1]) + total for block in blocks]
     return np.concatenate(parts, axis=1)
@@ -184,16 +224,19 @@ def _threshold(claim: Claim) -> float:
 def _judged(claim: Claim, found: Estimate, lines: int) -> Verdict:
     low, high = found.interval() or (-np.inf, np.inf)
     threshold = _threshold(claim)
+    # Exactly one of a claim and its contrary is true of each value, the threshold included:
+    # a claim fails where the whole interval is in its contrary.
     if claim.relation == "equivalent":
-        holds = -claim.margin < low and high < claim.margin
+        holds = -claim.margin <= low and high <= claim.margin
         fails = low > claim.margin or high < -claim.margin
         margin = claim.margin - abs(found.value)
     elif claim.relation == "falls":
-        holds, fails, margin = high < threshold, low > threshold, threshold - found.value
+        holds, fails, margin = high < threshold, low >= threshold, threshold - found.value
     else:
-        # Equal scores are at least as good, but neither better nor worse.
-        holds = low > threshold or (claim.relation == "at_least" and low == threshold)
-        fails, margin = high < threshold, found.value - threshold
+        inclusive = claim.relation == "at_least"
+        holds = low > threshold or (inclusive and low == threshold)
+        fails = high < threshold or (not inclusive and high == threshold)
+        margin = found.value - threshold
     outcome: Outcome = "holds" if holds else "does not hold" if fails else "undecided"
     known = found.errors is not None
     return Verdict(
@@ -205,7 +248,7 @@ def _judged(claim: Claim, found: Estimate, lines: int) -> Verdict:
         found.half_width(),
         lines,
         found.over,
-        None if known else "one score alone has no interval",
+        None if known else _NO_INTERVAL,
     )
 
 
@@ -217,13 +260,16 @@ def _counted(claim: Claim, found: list[Estimate]) -> Verdict:
     value = sum(
         line.value > threshold or (equal_counts and line.value == threshold) for line in found
     )
-    low = at_least([_one_sided(line, threshold) for line in found])
-    high = len(found) - at_least([1 - _one_sided(line, threshold) for line in found])
+    p_values = [_one_sided(line, threshold, equal_counts=equal_counts) for line in found]
+    low, high = at_least(p_values), len(found) - at_least([1 - p for p in p_values])
     outcome: Outcome = "undecided"
     if low >= wanted:
         outcome = "holds"
     elif high < wanted:
         outcome = "does not hold"
+    if all(line.errors is None for line in found):
+        margin = value - wanted
+        return Verdict("undecided", value, margin=margin, lines=len(found), reason=_NO_INTERVAL)
     strict = 1 - (1 - LEVEL) / max(1, len(found) - wanted + 1)
     widths = [line.half_width(strict) for line in found]
     known = [width for width in widths if width is not None]
@@ -239,11 +285,13 @@ def _counted(claim: Claim, found: list[Estimate]) -> Verdict:
     )
 
 
-def _one_sided(line: Estimate, threshold: float) -> float:
+def _one_sided(line: Estimate, threshold: float, *, equal_counts: bool) -> float:
     """P of the hypothesis that the line's effect is at most `threshold`."""
     p = line.p_value(threshold)
     if p is None:
-        return 0.5
+        return 0.5  # neither bound of the count can use the line
+    if line.value == threshold and line.half_width() == 0:
+        return 0.0 if equal_counts else 1.0  # the same answers: nothing is left to chance
     return p / 2 if line.value > threshold else 1 - p / 2
 
 
@@ -257,21 +305,28 @@ def at_least(p_values: Sequence[float], level: float = LEVEL) -> int:
 
 
 def describe(claim: Claim, verdict: Verdict) -> str:
-    """The verdict in a sentence: outcome, value and interval, margin, and power."""
+    """The verdict in a sentence: outcome, value and interval, what they cover, and power."""
     if verdict.value is None:
         return f"Undecided: {verdict.reason}."
     outcome = "Undecided at this power" if verdict.outcome == "undecided" else verdict.outcome
+    metric = metric_named(verdict.metrics[0] if verdict.metrics else "")
+    unit, digits = metric.unit, metric.decimals
+    less = f" Of {joined(verdict.metrics)} less is better." if metric.better == "lower" else ""
     if verdict.low is None or verdict.high is None or verdict.decidable is None:
-        return f"{outcome.capitalize()}: {verdict.value:+.2f} points; {verdict.reason}."
-    covers = f"over {verdict.over}"
+        value = f"{verdict.value:.0f} of {verdict.lines} lines"
+        if claim.over != "lines":
+            value = f"{verdict.value:+.{digits}f} {unit}"
+        return f"{outcome.capitalize()}: {value}; {verdict.reason}.{less}"
+    covers = f"over {verdict.over}" + (" only, not seeds" if verdict.over == "examples" else "")
     if claim.over == "lines":
         return (
             f"{outcome.capitalize()}: {verdict.value:.0f} of {verdict.lines} lines "
             f"[{verdict.low:.0f}, {verdict.high:.0f}] {covers}; margin {verdict.margin:+.0f}; "
-            f"decided if every line lay beyond {verdict.decidable:.2f} points."
+            f"decided if every line lay beyond {verdict.decidable:.{digits}f} {unit}.{less}"
         )
     return (
-        f"{outcome.capitalize()}: {verdict.value:+.2f} points "
-        f"[{verdict.low:+.2f}, {verdict.high:+.2f}] {covers}; margin {verdict.margin:+.2f}; "
-        f"effects beyond {verdict.decidable:.2f} points would have been decided."
+        f"{outcome.capitalize()}: {verdict.value:+.{digits}f} {unit} "
+        f"[{verdict.low:+.{digits}f}, {verdict.high:+.{digits}f}] {covers}; "
+        f"margin {verdict.margin:+.{digits}f}; effects beyond {verdict.decidable:.{digits}f} "
+        f"{unit} would have been decided.{less}"
     )

@@ -11,15 +11,15 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from kd.experiment.claims import Claim, Columns, NamedClaim, Place, Side
+from kd.experiment.metrics import comparable
 from kd.experiment.stages import TableSpec
 from kd.tables.cells import Line, build_lines, gain_columns, score_columns
 from kd.tables.claims import Verdict, evaluate, evaluate_claims
 from kd.tables.published import Key, Published, published_key
-from kd.tables.samples import SampleOf, Unavailable, gains, table_columns
+from kd.tables.samples import SampleOf, Unavailable, gains, oriented, table_columns
 from kd.tables.scores import ScoreReader
 from kd.tables.statistics import (
     DECIMALS,
-    LEVEL,
     RESAMPLES,
     Comparison,
     Over,
@@ -28,7 +28,6 @@ from kd.tables.statistics import (
 )
 
 Estimated = TypeVar("Estimated", Comparison, Verdict)
-SIGNIFICANT = 1 - LEVEL
 
 
 @dataclass(frozen=True)
@@ -151,9 +150,10 @@ def _means(
 ) -> list[MeanGain]:
     """Each method's mean gain; in a table with one line a method, over that method's lines.
 
-    A table of several metrics has none: they have no common unit.
+    A table of several metrics to a line has none, nor one of metrics without a common unit.
     """
-    if len({line.place.metric for line in lines}) > 1:
+    several = len({line.place.metric for line in lines}) > 1
+    if several or not comparable(line.metric for line in lines):
         return []
     found = []
     columns = {
@@ -183,7 +183,8 @@ def _mean_verdict(
         left=Side(method=method),
         right=Side(method=spec.baseline),
     )
-    return _rounded(evaluate(f"mean {method}", claim, columns, sample_of, resamples))
+    found = evaluate(f"mean {method}", claim, columns, oriented(spec, sample_of), resamples)
+    return _rounded(found)
 
 
 def _available(sample_of: SampleOf, place: Place, column: str) -> bool:

@@ -5,7 +5,7 @@ here touches a file.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from kd.errors import ArtifactError, KdError
 from kd.experiment.base import Score
 from kd.experiment.claims import SEEDLESS, Columns, Place, place_columns, place_of
+from kd.experiment.metrics import metric_named
 from kd.tables.seed_noise import Matrix
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Sample:
     """Scores of one cell in percent.
 
     Attributes:
-        ids: the test examples, [n].
+        ids: the test examples, [n]; one empty name for a value of all examples together.
         values: [S, n], or [1, n] for a model that no seed trained.
         seeds: the S seeds; empty for a model that no seed trained.
     """
@@ -92,6 +93,22 @@ def difference(left: Sample, right: Sample) -> Matrix:
     return left.values - right.ordered_as(left.ids)
 
 
+def metric_at(spec: "TableSpec", place: Place, metric: str | None = None) -> str:
+    """The metric of a place's cells: `metric` if given, the line's own, or the dataset's."""
+    return metric or place.metric or spec.metrics[place.tested]
+
+
+def oriented(spec: "TableSpec", sample_of: SampleOf) -> SampleOf:
+    """Samples in which more is better: scores of which less is better get the other sign."""
+
+    def of(place: Place, column: str, metric: Score | None) -> Sample:
+        found = sample_of(place, column, metric)
+        sign = metric_named(metric_at(spec, place, metric)).sign
+        return found if sign > 0 else replace(found, values=sign * found.values)
+
+    return of
+
+
 def table_columns(spec: "TableSpec") -> Columns:
     """The columns of scores that each place of a table has, in the table's order."""
     rows = ((place_of(row), row.get("method")) for row in spec.rows)
@@ -99,7 +116,11 @@ def table_columns(spec: "TableSpec") -> Columns:
 
 
 def gains(spec: "TableSpec", sample_of: SampleOf) -> dict[tuple[Place, str], Matrix]:
-    """Each method's scores minus the baseline's at each place, where both exist."""
+    """Each method's gain over the baseline at each place, where both have scores.
+
+    It is positive where the method is better (`kd.experiment.metrics`).
+    """
+    sample_of = oriented(spec, sample_of)
     found = {}
     for place, columns in table_columns(spec).items():
         for column in columns:

@@ -14,9 +14,10 @@ from kd.errors import ArtifactError
 from kd.experiment.base import WHOLE, Curve, Score
 from kd.experiment.claims import SEEDLESS, Place
 from kd.experiment.layout import CURVE, Run, native_path, teacher_path, value_path
+from kd.experiment.metrics import metric_named
 from kd.experiment.stages import TableSpec
 from kd.tables.curves import curve_value
-from kd.tables.samples import Sample, Unavailable, stack
+from kd.tables.samples import Sample, Unavailable, metric_at, stack
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,15 @@ class ScoreReader:
         return self._files[path]
 
     def sample(self, place: Place, column: str, metric: Score | None) -> Sample:
-        """Per-example scores of a cell (a `SampleOf`); `metric` None is the dataset's own.
+        """Scores of a cell (a `SampleOf`), by example where examples have some.
+
+        `metric` None is the line's own.
 
         Raises:
             Unavailable: a seed has no scores by the metric.
             ArtifactError: a file is missing, or seeds were scored on different examples.
         """
-        wanted = metric or place.metric or self._spec.metrics[place.tested]
+        wanted = metric_at(self._spec, place, metric)
         key = (place, column, wanted)
         if key not in self._samples:
             self._samples[key] = self._sample(place, column, wanted)
@@ -116,17 +119,18 @@ class ScoreReader:
 
     def _sample(self, place: Place, column: str, wanted: str) -> Sample:
         found = {}
-        if place.metric in get_args(Curve):
-            raise Unavailable(f"'{place.metric}' has no value for each example")
-        for seed, path in self.paths(place, column).items():
-            if wanted not in self._metrics(path):
+        curve = wanted in get_args(Curve)
+        paths = self.paths(place, column)
+        if not paths:
+            raise Unavailable("only a distilled student has a training curve")
+        for seed, path in paths.items():
+            if not curve and wanted not in self._metrics(path):
                 raise Unavailable(f"{path} has no '{wanted}'")
             read = self.read(path, wanted)
             if read.mean is None:
                 raise Unavailable(read.unavailable or f"{path} has no '{wanted}'")
-            if not read.ids:
-                raise Unavailable(f"'{wanted}' has no value for each example")
-            found[seed or 0] = (read.ids, read.values)
+            whole = not metric_named(wanted).per_example
+            found[seed or 0] = (("",), (read.mean,)) if whole else (read.ids, read.values)
         sample = stack(found)
         return Sample(sample.ids, sample.values) if column in SEEDLESS else sample
 

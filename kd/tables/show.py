@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kd.errors import ArtifactError
+from kd.experiment.metrics import Metric, metric_named
 from kd.experiment.schema import STATISTICS
+from kd.tables.statistics import SIGNIFICANT
 
 PLAIN_WIDTH = 140  # of a log file or a pipe, which has no width of its own
 
@@ -18,7 +20,8 @@ def print_table(path: Path) -> None:
     """Print the csv file `path`: two decimals, gains coloured by sign.
 
     Columns of statistics are shown in the cell that they belong to: `71.39 ± 0.42`, and
-    `+2.50 [+1.20, +3.80]*` where a gain is significant after Holm's correction.
+    `+2.50 [+1.20, +3.80]*` where a gain is significant after Holm's correction. A positive gain
+    is better, whatever the metric.
 
     Raises:
         ArtifactError: no such file.
@@ -57,16 +60,26 @@ def _styled(column: str, row: Mapping[str, str | None]) -> Text:
     value = _number(row[column])
     if value is None or column == "fraction":
         return Text(row[column] or "n/a")
+    metric = metric_named(row.get("metric") or "")
+    digits = metric.decimals
     low, high = _number(row.get(f"{column}_lo")), _number(row.get(f"{column}_hi"))
     if not column.startswith("gain"):
         sd = _number(row.get(f"{column}_sd"))
-        return Text(f"{value:.2f}" if sd is None else f"{value:.2f} ± {sd:.2f}")
-    text = f"{value:+.2f}"
+        spread = "" if sd is None else f" ± {sd:.{digits}f}"
+        return Text(f"{value:.{digits}f}{spread}")
+    text = f"{value:+.{digits}f}"
     if low is not None and high is not None:
         p = _number(row.get(f"{column}_p_holm"))
-        mark = "*" if p is not None and p <= 0.05 else ""
-        text += f" [{low:+.2f}, {high:+.2f}]{mark}"
-    return Text(text, style="green" if value > 0 else "red")
+        mark = "*" if p is not None and p <= SIGNIFICANT else ""
+        text += f" [{low:+.{digits}f}, {high:+.{digits}f}]{mark}"
+    return Text(text, style=_colour(value, metric))
+
+
+def _colour(gain: float, metric: Metric) -> str:
+    """Green where it is better, red where it is worse; none for equal, or neither."""
+    if metric.better == "neither" or gain == 0:
+        return ""
+    return "green" if gain > 0 else "red"
 
 
 def _number(text: str | None) -> float | None:

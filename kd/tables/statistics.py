@@ -40,6 +40,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 LEVEL = 0.95
 RESAMPLES = 9_999  # a p-value is a multiple of 1/(RESAMPLES + 1)
+SIGNIFICANT = 0.05  # the p up to which a gain is called significant
+# Fewer say nothing: all n differences of one sign have p = 2/2^n under any symmetric null, and
+# 2/2^5 is above 5 %. A bootstrap of so few, alike by chance, would give an interval of width 0.
+FEWEST_EXAMPLES = 6
 FEWEST_RUNS = 3  # from which on a prediction interval is worth its name
 DECIMALS = 9  # that are written: the last bits depend on the processor
 _CHUNK = 2**15  # resampled examples at a time: what a processor's cache holds
@@ -48,12 +52,12 @@ _NOTHING_SHARED = SeedNoise()
 
 @dataclass(frozen=True)
 class Estimate:
-    """An effect in points, and how far it may be off.
+    """An effect in points (or nats), and how far it may be off.
 
     Attributes:
         value: the effect, positive where the first method is better.
         errors: absolute resampled errors, ascending; None where neither examples nor seeds
-            vary, so that nothing can be said.
+            vary, or where there are too few examples, so that nothing can be said.
         over: what the interval covers.
     """
 
@@ -121,9 +125,22 @@ def compare(
         key: estimate([matrix], (table, str(key)), noise, resamples)
         for key, matrix in differences.items()
     }
+    finer = needed_resamples(len(estimates), resamples)
+    for key, found in estimates.items():
+        if finer > resamples and found.p_value() == 1 / (resamples + 1):
+            estimates[key] = estimate([differences[key]], (table, str(key)), noise, finer)
     raw = {key: found.p_value() for key, found in estimates.items()}
     adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))
     return {key: _comparison(found, adjusted[key]) for key, found in estimates.items()}
+
+
+def needed_resamples(tests: int, resamples: int) -> int:
+    """As many resamples as Holm's correction over `tests` gains needs to call one significant.
+
+    The smallest p is 1/(resamples + 1), and the correction multiplies it by `tests`: beyond 500
+    gains, 9,999 resamples would call none significant. Half the level is to be reached.
+    """
+    return max(resamples, int(np.ceil(2 * tests / SIGNIFICANT)) - 1)
 
 
 def _comparison(found: Estimate, p_holm: float | None) -> Comparison:
@@ -152,7 +169,8 @@ def estimate(
     value = float(sum(block.mean() for block in blocks))
     shapes = [block.shape for block in blocks]
     over = _over(min(s for s, _ in shapes) > 1, min(n for _, n in shapes) > 1)
-    if over is None:
+    few = 1 < sum(n for _, n in shapes) < FEWEST_EXAMPLES and over != "seeds"
+    if over is None or few:
         return Estimate(value, None, None)
     generator = seeded(name)
     errors = sum(_errors(block, noise, generator, resamples) for block in blocks)

@@ -92,7 +92,10 @@ def test_equivalence_needs_the_interval_within_the_margin():
 def test_equal_scores_are_at_least_as_good_but_not_better():
     same = Scores(noise=0.0)
     assert verdict(same, relation="at_least").outcome == "holds"
-    assert verdict(same, relation="greater").outcome == "undecided"
+    assert verdict(same, relation="greater").outcome == "does not hold"
+    counted = {"over": "lines", "count": "all"}
+    assert verdict(same, relation="at_least", **counted).outcome == "holds"
+    assert verdict(same, relation="greater", **counted).outcome == "does not hold"
 
 
 def test_sides_may_differ_in_an_axis():

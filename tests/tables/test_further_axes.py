@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kd.experiment.base import Strict
-from kd.experiment.claims import Claim
+from kd.experiment.claims import Claim, NamedClaim
 from kd.experiment.layout import Run, native_path, scores_path, teacher_path
 from kd.experiment.stages import TableSpec
 from kd.provenance.manifest import StageRecord
@@ -95,13 +95,33 @@ def test_a_run_is_shown_on_every_dataset_that_it_is_tested_on(results):
     assert all("/eval/b/" in path for path in row["cells"]["uld"]["scores"])
 
 
-def test_examples_have_intervals_and_curves_and_calibration_errors_do_not(results):
+def test_curves_and_calibration_errors_have_intervals_over_seeds_alone(results):
     f1, ece, rise = written(METRICS, results)
-    assert f1["gain_uld_lo"] and not ece["gain_uld_lo"] and not rise["gain_uld_lo"]
-    assert float(ece["gain_uld"]) == pytest.approx(0.4)
+    assert f1["gain_uld_lo"] and ece["gain_uld_lo"] and rise["gain_uld_lo"]
+    lines = json.loads((results / "tables/t.json").read_text())["rows"]
+    covers = [line["cells"]["gain_uld"]["over"] for line in lines]
+    assert covers == ["examples and seeds", "seeds", "seeds"]
+    assert "No example has ece and validation_rise of its own: their intervals are over seeds " in (
+        (results / "tables/t.md").read_text()
+    )
+    one, two = written(METRICS.model_copy(update={"seeds": [0]}), results)[1:]
+    assert not one["gain_uld_lo"] and not two["gain_uld_lo"]
+    text = (results / "tables/t.md").read_text()
+    assert "at one seed they have no interval" in text
+
+
+def test_of_errors_and_losses_less_is_better(results):
+    """ULD's calibration error is 0.4 points larger, its validation loss rises by 0.5 nats."""
+    f1, ece, rise = written(METRICS, results)
+    assert float(f1["gain_uld"]) == 4.0
+    assert float(ece["gain_uld"]) == pytest.approx(-0.4)
+    assert float(rise["gain_uld"]) == pytest.approx(-0.5)
     assert (rise["uld"], rise["teacher_text"], rise["native"]) == ("0.5", "0.0", "")
     text = (results / "tables/t.md").read_text()
     assert "only a distilled student has a training curve" in text
+    assert "Of ece and validation_rise less is better: a gain is a decrease." in text
+    assert "points (f1 and ece), nats a token (validation_rise) over teacher_text" in text
+    assert "-0.500 [" in text and "+4.00 [" in text, "nats have three decimals"
     assert "on average" not in text, "different metrics have no mean"
 
 
@@ -109,6 +129,27 @@ def test_a_claim_over_several_test_datasets_weighs_them_alike(results):
     claim = Claim(text="x", table="t", left={"method": "uld"}, right={"method": "teacher_text"})
     found = evaluate_claims({"c": claim}, TESTS, ScoreReader(TESTS, results).sample, 499)["c"]
     assert found.value == pytest.approx(2.5) and found.outcome == "holds"
+
+
+def claim_about(metric):
+    sides = {"left": {"method": "uld"}, "right": {"method": "teacher_text"}}
+    return NamedClaim(name="c", text="x", table="t", where={"metric": metric}, **sides)
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit"), [("ece", "points"), ("validation_rise", "nats a token")]
+)
+def test_a_claim_means_better_by_metrics_of_which_less_is_better(results, metric, unit):
+    spec = METRICS.model_copy(update={"claims": [claim_about(metric)]})
+    written(spec, results)
+    found = json.loads((results / "tables/t.json").read_text())["claims"][0]
+    assert found["value"] < 0 and found["over"] == "seeds" and found["outcome"] == "does not hold"
+    assert unit in found["sentence"] and f"Of {metric} less is better." in found["sentence"]
+
+
+def test_values_of_whole_datasets_are_summed_by_seed():
+    blocks = [np.array([[1.0], [2.0]]), np.array([[3.0], [5.0]])]
+    assert _joined(blocks).tolist() == [[4.0], [7.0]]
 
 
 def test_blocks_that_share_their_seeds_keep_the_sum_of_their_means():
