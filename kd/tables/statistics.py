@@ -173,8 +173,10 @@ def estimate(
     if over is None or few:
         return Estimate(value, None, None)
     generator = seeded(name)
-    errors = sum(_errors(block, noise, generator, resamples) for block in blocks)
-    return Estimate(value, np.sort(np.abs(errors)), over)
+    errors = np.abs(sum(_errors(block, noise, generator, resamples) for block in blocks))
+    if over == "seeds" and not errors.any():
+        return Estimate(value, None, None)  # a few seeds that agree by chance are no certainty
+    return Estimate(value, np.sort(errors), over)
 
 
 def _over(seeds: bool, examples: bool) -> Over | None:

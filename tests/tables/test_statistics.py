@@ -203,3 +203,23 @@ def test_leaving_the_seeds_out_would_reject_too_often():
         flat = {key: matrix.mean(axis=0, keepdims=True) for key, matrix in lines.items()}
         rejected += [found.p <= 0.05 for found in compare(flat, str(number), 199).values()]
     assert np.mean(rejected) > 0.1
+
+
+def test_fewer_than_six_examples_have_no_interval():
+    """Five that all differ by 10 points: of a sign test, p would be 2/2^5."""
+    assert estimate([np.full((1, 5), 10.0)], ["x"]).interval() is None
+    assert estimate([np.full((3, 5), 10.0)], ["x"]).p_value() is None
+    assert estimate([np.full((1, 3), 10.0)] * 2, ["x"]).interval() is not None
+
+
+def test_seeds_that_agree_by_chance_have_no_interval():
+    assert estimate([np.full((2, 1), 10.0)], ["x"]).interval() is None
+    assert estimate([np.array([[9.0], [11.0]])], ["x"]).over == "seeds"
+
+
+def test_a_clear_gain_among_very_many_stays_significant():
+    """600 gains: the smallest p of 9,999 resamples, times 600, is 0.06."""
+    lines = {n: normal(1, 20, name=f"line{n}") for n in range(599)} | {"clear": normal(1, 20) + 50}
+    found = compare(lines, "t")
+    assert found["clear"].p_holm <= 0.05
+    assert sum(one.p_holm <= 0.05 for one in found.values()) < 5
