@@ -1,6 +1,5 @@
 """A table's json, read back: the one source of charts, report and results page."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +19,7 @@ class _Read(BaseModel):
 
 
 class Cell(_Read):
-    """One value of a table: a score in percent, or a gain in points."""
+    """One value of a table: a score in percent or nats, or a gain."""
 
     value: float | None
     unavailable: str | None = None
@@ -78,6 +77,7 @@ class Mean(_Read):
     lines: int
     low: float | None = None
     high: float | None = None
+    over: str | None = None
 
 
 class Verdict(_Read):
@@ -116,8 +116,13 @@ class Table(_Read):
     @property
     def several_metrics(self) -> bool:
         """Whether lines differ in nothing but their metric."""
-        places = [row.model_copy(update={"cells": {}, "metric": ""}) for row in self.rows]
-        return any(one == other for one, other in pairwise(places))
+        places = [repr(row.model_copy(update={"cells": {}, "metric": ""})) for row in self.rows]
+        return len(set(places)) < len(places)
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether intervals and verdicts are over test examples alone."""
+        return len(self.seeds) == 1
 
     @property
     def one_method_a_line(self) -> bool:

@@ -41,9 +41,17 @@ class Origin:
 
 
 def read_origin(text: str) -> Origin | None:
-    """The origin that a page's text carries; None where it carries none."""
+    """The origin that a page's text carries; None where it carries none that can be read."""
     found = _COMMENT.search(text)
-    return Origin(**json.loads(found[1])) if found else None
+    if found is None:
+        return None
+    try:
+        origin = Origin(**json.loads(found[1]))
+        whole = isinstance(origin.name, str) and isinstance(origin.experiment, str)
+        mappings = isinstance(origin.code, dict) and isinstance(origin.tables, dict)
+    except (ValueError, TypeError):
+        return None
+    return origin if whole and mappings else None
 
 
 def experiment_digest(experiment: Experiment) -> str:

@@ -26,7 +26,7 @@ from kd.report.compute import duration, stage_costs, training_cpu_seconds
 from kd.report.content import Table, read_table
 from kd.report.svg import inline_svg, unsafe_part
 from kd.report.tables import Shown, lay_out, shown_scores
-from kd.report.words import basis_text, count_text, mean_text, reason_text
+from kd.report.words import basis_text, count_text, mean_text, reason_text, unit_sentence
 
 CAPTIONS = {
     "sizes": "Scores against the share of training rows.",
@@ -36,6 +36,8 @@ CAPTIONS = {
     "reliability": "How often answers are right, by the model's confidence in them. On the "
     "diagonal it is right as often as it believes.",
 }
+
+MOST_MEANS = 5  # of the first table, in the verdict line
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class _View:
     @property
     def basis(self) -> str:
         return basis_text(self.table)
+
+    @property
+    def units(self) -> str:
+        return unit_sentence(self.table)
 
     @property
     def means(self) -> list[str]:
@@ -99,6 +105,7 @@ def render_report(spec: ReportSpec, results: Path) -> str:
         verdict=_verdict(tables),
         made=_made(behind),
         views=views,
+        one_seed=all(table.one_seed for table in tables),
         claims=[(view.title, verdict) for view in views for verdict in view.table.claims],
         costs=stage_costs(behind),
         cpu=training_cpu_seconds(results / "tables" / f"{name}.cost.csv" for name in spec.tables),
@@ -151,10 +158,16 @@ def _redraw(folder: Path) -> str:
 
 
 def _verdict(tables: Sequence[Table]) -> str:
-    """The first table's means, and how many claims hold."""
-    means = [mean_text(tables[0], mean) for mean in tables[0].means[:3]]
+    """The first table's means, named, and how many claims hold over all tables."""
+    first = tables[0]
+    named = f"{first.title or first.table}: " if len(tables) > 1 else ""
+    means = first.means
+    told = [f"{named}{mean_text(first, mean)}" for mean in means[:MOST_MEANS]]
+    if len(means) > MOST_MEANS:
+        told.append(f"{len(means) - MOST_MEANS} more methods stand below")
     claims = [verdict for table in tables for verdict in table.claims]
-    told = [*means, *([count_text(claims)] if claims else [])]
+    if claims:
+        told.append(count_text(claims, one_seed=all(table.one_seed for table in tables)))
     return ". ".join(told) + "." if told else ""
 
 

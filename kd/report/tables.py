@@ -76,12 +76,12 @@ def _cell(row: Row, column: str, table: Table, scope: Scope | None) -> Markup:
     if cell is None:
         return Markup("")
     if column in table.columns.gains:
-        text = escape(gain_text(cell))
+        text = escape(gain_text(cell, row.metric))
         value, _, interval = text.partition(" [")
         shown = f"<b>{value}</b>" if is_significant(cell) else value
         shown += f" <small>[{interval}</small>" if interval else ""
     else:
-        shown = escape(score_text(cell))
+        shown = escape(score_text(cell, row.metric))
     if scope is not None and cell.scores:
         shown = cell_details(scope, shown, list(cell.scores))
     return Markup(shown + _beside(cell))

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from kd.provenance.canonical import digest, file_digest
 from kd.report.content import Table
@@ -50,6 +51,13 @@ def table(rows, methods=("uld",), **more):
     return Table.model_validate(content(rows, methods, **more))
 
 
+STATED = {
+    "table": "table2",
+    "text": "Students learn more from ULD.",
+    "source": "table 2",
+    "left": {"method": "uld"},
+    "right": {"method": "teacher_text"},
+}
 CLAIM = {
     "name": "better",
     "text": "Students learn more from ULD.",
@@ -59,6 +67,7 @@ CLAIM = {
     "low": -1.5,
     "high": 51.5,
     "sentence": "Undecided at this power: +25.00 points [-1.50, +51.50] over examples.",
+    "definition": {key: STATED[key] for key in ("table", "left", "right")},
 }
 
 
@@ -87,7 +96,12 @@ def one_line():
 
 def rewrite_table(world, found):
     """Put a table's content in place of what lies there, and into the manifest."""
-    file, manifest = world.table.with_suffix(".json"), world.table.with_suffix(".manifest.json")
+    rewrite(world.table.with_suffix(".json"), found)
+
+
+def rewrite(file, found):
+    """Put `found` into a table's json, and its digest into the manifest."""
+    manifest = file.with_suffix(".manifest.json")
     file.write_text(json.dumps(found), encoding="utf-8")
     recorded = json.loads(manifest.read_text(encoding="utf-8"))
     recorded["hashed"]["outputs"][file.name] = file_digest(file)
@@ -101,6 +115,8 @@ def made(tmp_path_factory):
     world = fabricate(tmp_path_factory.mktemp("report") / "world")
     mean = {"column": "gain_uld", "value": 25.0, "better": 1, "lines": 1}
     rewrite_table(world, content([one_line()], means=[mean], claims=[CLAIM]))
+    stated = yaml.safe_load(world.file.read_text()) | {"claims": {"better": STATED}}
+    world.file.write_text(yaml.safe_dump(stated))
     # Its charts are of the table before.
     for path in world.table.parent.glob("table2.chart*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -102,7 +102,7 @@ def test_every_number_opens_its_chain_down_to_the_rows(page):
 def test_what_it_says(page):
     text = " ".join("".join(Page(page[0]).text).split())
     assert "Mean gain of uld over teacher text: +25.00 points; better in 1 of 1 line" in text
-    assert "Of 1 claims 1 are undecided" in text
+    assert "Of 1 claim 1 is undecided" in text
     assert "Undecided. Students learn more from ULD. +25.00 points [-1.50, +51.50]" in text
     assert "75.00 ± 2.00" in text and "+25.00 [+24.00, +26.00]" in text
     assert "published 74.00, ours +1.00: within what another run would give" in text

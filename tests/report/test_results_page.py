@@ -1,16 +1,19 @@
 """The results page: claims in words, and the digests that tell when it is stale."""
 
+import json
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kd.errors import ArtifactError
 from kd.experiment.loading import find_experiment, load_experiment
 from kd.report.origin import read_origin
 from kd.report.results_page import check_results, render_claims, render_results
+from tests.report.conftest import STATED, rewrite
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,6 +47,56 @@ def test_a_page_is_current_until_experiment_or_code_change(made, page):
     old = origin.code["distill uld"]
     page.write_text(page.read_text(encoding="utf-8").replace(old, "0" * 64), encoding="utf-8")
     assert changed(made, page) == ["code of stage 'distill' with loss 'uld'"]
+
+
+def declared(made, **claims):
+    return load_experiment(made.file, {"claims": claims})
+
+
+def test_claims_without_a_verdict_are_counted_and_listed(made):
+    """One is about a table that was not made, one was edited after its table was."""
+    found = declared(made, better=STATED | {"margin": 5.0})
+    text = render_results(found, made.results)
+    assert "Of 1 claim 1 was not run." in text and "Undecided" not in text
+    assert "- **Not run:** Students learn more from ULD. (written or edited after table" in text
+    assert "1 was not run" in render_claims(found, made.results)
+
+
+def test_claims_of_tables_that_were_not_made_are_not_run(world):
+    for file in world.table.parent.glob("table2*"):
+        file.rename(file.with_name(file.name.replace("table2", "other")))
+    content = json.loads((world.table.parent / "other.json").read_text()) | {"claims": []}
+    stated = yaml.safe_load(world.file.read_text())
+    stated["tables"]["other"] = stated["tables"]["table2"] or {}
+    world.file.write_text(yaml.safe_dump(stated))
+    rewrite(world.table.parent / "other.json", content)
+    text = render_claims(load_experiment(world.file), world.results)
+    assert "Of 1 claim 1 was not run." in text
+    assert "(table table2 was not made; table 2)" in text
+
+
+def test_results_of_an_edited_experiment_are_stale_from_the_start(made, page):
+    edited = load_experiment(made.file, {"training": {"epochs": 3}})
+    text = render_results(edited, made.results)
+    assert "**Stale:** table2: stage 'distill'" in text
+    page.write_text(text, encoding="utf-8")
+    assert check_results(page, lambda _: edited) == ["experiment 'tiny'"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xff\xfe\x00garbage",
+        b"<!-- made from {broken} -->",
+        b'<!-- made from {"name": 1} -->',
+        b'<!-- made from {"name": "x", "experiment": "", "code": [], "tables": {}} -->',
+    ],
+)
+def test_garbage_is_no_results_page(made, tmp_path, text):
+    file = tmp_path / "x.md"
+    file.write_bytes(text)
+    with pytest.raises(ArtifactError, match=r"carries no digests|no text"):
+        changed(made, file)
 
 
 def test_what_is_no_results_page_is_refused(made, tmp_path):
