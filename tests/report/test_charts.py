@@ -1,5 +1,6 @@
 """Charts: what they show, in which look, and the same bytes every time."""
 
+import json
 import re
 
 import matplotlib as mpl
@@ -211,3 +212,63 @@ def test_lines_that_differ_in_their_metric_or_test_rows_say_so():
     columns = content(rows)["columns"] | {"axes": ["dataset", "test"]}
     labels = draw_gains(table(rows, columns=columns)).axes[0].get_yticklabels()
     assert [text.get_text() for text in labels] == ["squad", "qed"]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_run_of_few_steps_is_drawn(world, steps):
+    found = read_table(world.table.with_suffix(".json"))
+    runs = chosen_runs(found)
+    for run in runs:
+        records = [{"step": step + 1, "cross_entropy": 3.0 - step} for step in range(steps)]
+        records.append({"step": steps, "validation_cross_entropy": 2.0})
+        lines = [json.dumps(record) for record in records]
+        (world.results / run.path / "train.jsonl").write_text("\n".join(lines))
+    figure = draw_training(found, runs, world.results)
+    low, high = figure.axes[0].get_ylim()
+    assert low == 0 and high >= 2.0
+
+
+@pytest.mark.parametrize("text", ["[]", '{"loss": 1}', '{"step": "x", "loss": 1}', "\xff"])
+def test_a_curve_of_garbage_is_named(world, text):
+    found = read_table(world.table.with_suffix(".json"))
+    runs = chosen_runs(found)
+    (world.results / runs[0].path / "train.jsonl").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ArtifactError, match="no training curve to read"):
+        draw_training(found, runs, world.results)
+
+
+def test_gains_in_nats_have_a_scale_of_their_own_and_lines_say_their_direction():
+    metrics = ("exact_match", "brier", "validation_rise")
+    rows = [
+        row({"teacher_text": 1.0, "uld": 2.0}, {"gain_uld": gain(1.0)}, metric=name)
+        for name in metrics
+    ]
+    points, nats = draw_gains(table(rows)).axes
+    assert "points (95% interval, right is better)" in points.get_xlabel()
+    assert "nats a token (95% interval, right is better)" in nats.get_xlabel()
+    labels = [text.get_text() for axes in (points, nats) for text in axes.get_yticklabels()]
+    assert labels == ["exact match", "brier (less is better)", "validation rise (less is better)"]
+
+
+def test_lines_of_one_place_need_not_be_neighbours():
+    cells = ({"teacher_text": 1.0, "uld": 2.0}, {"gain_uld": gain(1.0)})
+    places = [("f1", "opt"), ("f1", "bloom"), ("brier", "opt"), ("brier", "bloom")]
+    rows = [row(*cells, metric=metric, student=student) for metric, student in places]
+    assert table(rows).several_metrics
+    assert not table(rows[:2]).several_metrics
+
+
+def test_sizes_are_drawn_apart_by_test_rows_and_where_less_is_better():
+    def at(fraction, **place):
+        scores = {"teacher_text": 30.0, "uld": 20.0}
+        return row(scores, {"gain_uld": gain(10.0, half=2.0)}, fraction=fraction, **place)
+
+    rows = [at(f, test=test, metric="brier") for f in (50, 100) for test in ("squad", "other")]
+    figure = draw_sizes(table(rows))
+    assert len([panel for panel in figure.axes if panel.get_visible()]) == 2
+    titles = [panel.get_title(loc="left") for panel in figure.axes]
+    assert any("other" in title for title in titles)
+    bars = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 2]
+    assert any(sorted(bar) == [18.0, 22.0] for bar in bars), "the gain is a decrease"
+    (one,) = draw_sizes(table([at(f, metric="brier") for f in (50, 100)])).axes
+    assert one.get_title(loc="left").endswith("squad")

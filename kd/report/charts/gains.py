@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from kd.experiment.metrics import metric_named
 from kd.report.charts.style import BAND, GREY, RULE, WIDTH, Look, looks
 from kd.report.content import Cell, Row, Table
 from kd.report.names import readable
@@ -17,27 +18,44 @@ _LINE = 0.19  # inches a line
 
 
 def draw_gains(table: Table) -> Figure | None:
-    """One line a row, one marker a method; None where the table has no gain at all."""
+    """One line a row, one marker a method; None where the table has no gain at all.
+
+    Metrics of another unit, as losses in nats, have a panel and a scale of their own.
+    """
     rows = [row for row in table.rows if any(_known(cell) for cell in table.gains(row).values())]
     if not rows:
         return None
-    many = len(rows) > MOST_LABELS
-    if many:
-        rows = sorted(rows, key=lambda row: min(_values(table, row)))
-    methods = table.methods()[1:]
+    panels = _by_unit(rows)
+    many = any(len(panel) > MOST_LABELS for panel in panels.values())
     # Where a line is a method, its name says so: colours would only repeat it.
     shown = looks([table.baseline]) if table.one_method_a_line else looks(table.methods())
-    height = min(max(2.2, 1.3 + _LINE * len(rows)), 16.0)
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots()
+    heights = [min(max(0.9, _LINE * len(panel)), 14.7) for panel in panels.values()]
+    figure = Figure(figsize=(WIDTH, 0.7 + sum(heights) + 0.6 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (unit, panel) in zip(grid, panels.items(), strict=True):
+        if many:
+            panel = sorted(panel, key=lambda row: min(_values(table, row)))
+        _draw(axes, table, panel, shown, many)
+        _finish(axes, table, panel, unit, many)
+    _legend(figure, table.methods()[1:], shown, one_look=table.one_method_a_line)
+    return figure
+
+
+def _by_unit(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(metric_named(row.metric).unit, []).append(row)
+    return found
+
+
+def _draw(
+    axes: Axes, table: Table, rows: Sequence[Row], shown: dict[str, Look], many: bool
+) -> None:
     _bands(axes, rows, many)
     axes.axvline(0, color=RULE, linewidth=1, zorder=1)
-    for method in methods:
+    for method in table.methods()[1:]:
         look = shown.get(method, shown[table.baseline])
         _points(axes, look, list(_places(table, rows, method)), small=many)
-    _finish(axes, table, rows, many)
-    _legend(figure, methods, shown, one_look=table.one_method_a_line)
-    return figure
 
 
 def _known(cell: Cell) -> bool:
@@ -99,9 +117,11 @@ def _bands(axes: Axes, rows: Sequence[Row], many: bool) -> None:
             axes.axhspan(number - 0.5, number + 0.5, color=BAND, linewidth=0, zorder=0)
 
 
-def _finish(axes: Axes, table: Table, rows: Sequence[Row], many: bool) -> None:
+def _finish(axes: Axes, table: Table, rows: Sequence[Row], unit: str, many: bool) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(f"gain over {readable(table.baseline)}, points ({table.level:.0%} interval)")
+    better = "" if _describing(rows) else ", right is better"
+    interval = f"({table.level:.0%} interval{better})"
+    axes.set_xlabel(f"gain over {readable(table.baseline)}, {unit} {interval}")
     axes.xaxis.set_major_locator(MaxNLocator(8))
     axes.grid(axis="x", zorder=0)
     axes.set_axisbelow(True)
@@ -112,6 +132,11 @@ def _finish(axes: Axes, table: Table, rows: Sequence[Row], many: bool) -> None:
         return
     names = [_label(table, row) for row in rows]
     axes.set_yticks(range(len(rows)), names)
+
+
+def _describing(rows: Sequence[Row]) -> bool:
+    """Whether all lines are of metrics that are neither better nor worse."""
+    return all(metric_named(row.metric).better == "neither" for row in rows)
 
 
 def _label(table: Table, row: Row) -> str:
@@ -127,6 +152,9 @@ def _label(table: Table, row: Row) -> str:
         f"{row.fraction} %" if axis == "fraction" else readable(row.axis(axis))
         for axis in varying or ["dataset"]
     ]
+    better = metric_named(row.metric).better
+    if "metric" in varying and better != "higher":
+        parts[-1] += " (less is better)" if better == "lower" else " (neither is better)"
     return " · ".join(parts)
 
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from kd.experiment.metrics import Metric, metric_named
 from kd.report.charts.panels import grid, legend, line
 from kd.report.charts.style import GREY, Look, looks
 from kd.report.content import SCORE, SEEDLESS, TEACHER, Cell, Row, Table
@@ -24,9 +25,9 @@ def draw_sizes(table: Table) -> Figure | None:
     """
     if not table.several_fractions:
         return None
-    axes: tuple[str, ...] = ("dataset", "teacher", "student", "metric")
+    axes: tuple[str, ...] = ("dataset", "test", "teacher", "student", "metric")
     if len({_place(row, axes) for row in table.rows}) > _MOST_PANELS:
-        axes = ("dataset", "metric")
+        axes = ("dataset", "test", "metric")
     places = list(dict.fromkeys(_place(row, axes) for row in table.rows))
     titles = [" · ".join(_titles(place, places)) for place in places]
     figure, panels = grid(titles, across=2 if len(titles) in (2, 4) else 3)
@@ -36,7 +37,8 @@ def draw_sizes(table: Table) -> Figure | None:
     teacher = Line2D([], [], color=GREY, linewidth=1, label="teacher, where near")
     legend(figure, [*(line(look, name) for name, look in shown.items()), teacher])
     figure.supxlabel("share of the training rows, %", fontsize="medium")
-    figure.supylabel(f"score, %  (bars: {table.level:.0%} interval of the gain)", fontsize="medium")
+    bars = f"(bars: {table.level:.0%} interval of the gain)"
+    figure.supylabel(f"{_unit(table)}  {bars}", fontsize="medium")
     return figure
 
 
@@ -47,7 +49,24 @@ def _place(row: Row, axes: Sequence[str]) -> tuple[str, ...]:
 def _titles(place: tuple[str, ...], places: Sequence[tuple[str, ...]]) -> list[str]:
     """The parts of a panel's place that tell it from the others; the dataset always."""
     varies = [len({other[number] for other in places}) > 1 for number in range(len(place))]
-    return [readable(part) for number, part in enumerate(place) if number == 0 or varies[number]]
+    shown = [number for number in range(len(place)) if number == 0 or varies[number]]
+    return [_title(place[number], last=number == len(place) - 1) for number in shown]
+
+
+def _title(part: str, *, last: bool) -> str:
+    """A part of a panel's place; of a metric, the last, also its direction and unit."""
+    metric = metric_named(part) if last else Metric()
+    told = [
+        *(["less is better"] if metric.better == "lower" else []),
+        *([metric.unit] if metric.unit != "points" else []),
+    ]
+    return readable(part) + (f" ({', '.join(told)})" if told else "")
+
+
+def _unit(table: Table) -> str:
+    """The unit of the scores; a panel of another one says so in its title."""
+    units = {metric_named(row.metric).unit for row in table.rows}
+    return "score, %" if "points" in units else f"loss, {units.pop()}"
 
 
 def _panel(panel: Axes, table: Table, rows: list[Row], shown: dict[str, Look]) -> None:
@@ -94,7 +113,8 @@ def _interval(panel: Axes, table: Table, row: Row, method: str, look: Look) -> N
     if gain is None or start is None or None in (gain.low, gain.high, start.value):
         return
     assert start.value is not None and gain.low is not None and gain.high is not None
-    ends = [start.value + gain.low, start.value + gain.high]
+    sign = metric_named(row.metric).sign  # a gain is a decrease where less is better
+    ends = [start.value + sign * gain.low, start.value + sign * gain.high]
     panel.plot([row.fraction] * 2, ends, color=look.colour, linewidth=0.9, zorder=2)
 
 

@@ -90,14 +90,14 @@ def _place(run: Run, axes: Sequence[str]) -> tuple[str, ...]:
 def _add(path: Path, both: tuple[_Sums, _Sums]) -> None:
     try:
         records = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
+        steps = max((record["step"] for record in records), default=1)
+        names = ((_TRAINING, "loss"), (_VALIDATION, "validation_loss"))
+        for sums, (first, second) in zip(both, names, strict=True):
+            known = [record for record in records if first in record or second in record]
+            values = [record.get(first, record.get(second)) for record in known]
+            sums.add([record["step"] / steps for record in known], values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise ArtifactError(f"{path}: no training curve to read ({error}).") from None
-    steps = max((record["step"] for record in records), default=1)
-    names = ((_TRAINING, "loss"), (_VALIDATION, "validation_loss"))
-    for sums, (first, second) in zip(both, names, strict=True):
-        known = [record for record in records if first in record or second in record]
-        values = [record.get(first, record.get(second)) for record in known]
-        sums.add([record["step"] / steps for record in known], values)
 
 
 def _curves(panel: Axes, look: Look, training: _Sums, validation: _Sums) -> None:
@@ -110,10 +110,11 @@ def _curves(panel: Axes, look: Look, training: _Sums, validation: _Sums) -> None
         dashes=look.dashes or (None, None),
         zorder=3,
     )
-    # The first steps are off any scale that shows the end.
-    shown = np.concatenate([sums.means()[1][_BINS // 10 :] for sums in (training, validation)])
-    top = max(panel.get_ylim()[1] if panel.lines[2:] else 0.0, float(shown.max()) * 1.1)
-    panel.set_ylim(0, top)
+    # The first tenth is off any scale that shows the end.
+    means = [sums.means() for sums in (training, validation)]
+    shown = np.concatenate([values[middles > 10] for middles, values in means])
+    known = [panel.get_ylim()[1]] if panel.lines[2:] else []
+    panel.set_ylim(0, max([*known, float(shown.max(initial=0.0)) * 1.1, 1e-6]))
 
 
 def _explain(figure: Figure, shown: dict[str, Look]) -> None:
