@@ -18,6 +18,8 @@ from kd.provenance.canonical import canonical_json
 _TIMEOUT = 600  # seconds; planning the largest experiment takes a few
 _SHELL = "Shell command:"
 _JOB = re.compile(r"^(?:Job \d+: (?P<message>.*)|(?:local)?rule (?P<rule>\S+):)$")
+_REFUSED = "kd: error: "
+_EXCEPTION = re.compile(r"\w+(Exception|Error)( .*)?:")
 _REASON = re.compile(r"^\s*[Rr]eason: (?P<reason>.*)$")
 
 
@@ -115,9 +117,28 @@ def _snakemake(
     except (OSError, subprocess.TimeoutExpired) as error:
         raise WorkflowError(f"Snakemake cannot be run ({error}).") from None
     if done.returncode != 0:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise WorkflowError(f"Snakemake refuses: {lines[-1] if lines else 'no reason given'}")
+        raise WorkflowError(f"Snakemake refuses: {refusal(done.stdout, done.stderr)}")
     return done.stdout + done.stderr
+
+
+def refusal(output: str, errors: str) -> str:
+    """Why Snakemake refused, in a line: the exception that it names, or what `kd` said.
+
+    Args:
+        output: its standard output, where it writes exceptions.
+        errors: its standard error, where a Snakefile that calls `kd` says why it stopped.
+    """
+    said = [line.removeprefix(_REFUSED) for line in errors.splitlines() if _REFUSED in line]
+    if said:
+        return said[-1]
+    for text in (output, errors):
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        named = [number for number, line in enumerate(lines) if _EXCEPTION.fullmatch(line)]
+        if named and lines[named[-1] + 1 :]:
+            return lines[named[-1] + 1]
+    told = [line for line in (output + errors).splitlines() if line.strip()]
+    told = [line for line in told if not line.startswith("Using workflow specific profile")]
+    return told[-1] if told else "no reason given"
 
 
 def _config_value(value: Any) -> str:

@@ -19,12 +19,13 @@ shared, and each of their combinations is a line of the claim. `where` narrows t
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from kd.errors import nearest
-from kd.experiment.base import Name, Natural, Percent, Positive, Rate, Score, Strict
+from kd.experiment.base import Curve, Name, Natural, Percent, Positive, Rate, Score, Strict
+from kd.experiment.metrics import comparable, joined, metric_named
 
 Axis = Literal["dataset", "teacher", "student", "fraction", "test", "metric"]
 AXES: tuple[Axis, ...] = ("dataset", "teacher", "student", "fraction", "test", "metric")
@@ -81,7 +82,9 @@ class Claim(Strict):
     right: Side
     relation: Literal["greater", "at_least", "equivalent", "rises", "falls"] = Field(
         default="greater",
-        description="of left to right; 'rises' and 'falls' are of left minus right, in a trend",
+        description="of left to right, 'greater' being better: of a metric of which less is better "
+        "(a Brier score, a loss) a smaller value is greater; 'rises' and 'falls' are of the "
+        "difference, in a trend",
     )
     margin: Rate = Field(
         default=0.0,
@@ -122,6 +125,9 @@ class Claim(Strict):
         twice = sorted(set(left) & (narrowed | {self.along}))
         if twice:
             raise ValueError(f"'{twice[0]}' is selected by the sides: leave it out elsewhere")
+        for key, named in self._named_metrics().items():
+            if self.metric and any(name != self.metric for name in named):
+                raise ValueError(f"'metric' is {self.metric}, but '{key}' says {', '.join(named)}")
         if (self.left.seeds == []) != (self.right.seeds == []):
             raise ValueError("'seeds' must be given for both sides, or for none")
         if len(self.left.seeds) != len(self.right.seeds):
@@ -129,6 +135,13 @@ class Claim(Strict):
         if self.left == self.right:
             raise ValueError("both sides are the same")
         return self
+
+    def _named_metrics(self) -> dict[str, list[str]]:
+        """Metrics that pick lines of the table, by key."""
+        sides = {"left.metric": self.left.metric, "right.metric": self.right.metric}
+        return {"where.metric": list(self.where.metric)} | {
+            key: [name] for key, name in sides.items() if name
+        }
 
 
 class NamedClaim(Claim):
@@ -240,9 +253,12 @@ def trends(claim: Claim, pairs: Iterable[Pair]) -> list[list[Pair]]:
     return [trend for trend in found if len(trend) == len(order) > 1]
 
 
-def claim_findings(key: str, claim: Claim, columns: Columns) -> list[str]:
+def claim_findings(
+    key: str, claim: Claim, columns: Columns, metrics: Mapping[str, str] | None = None
+) -> list[str]:
     """Why `claim`, found at `key`, cannot be evaluated on a table with `columns`.
 
+    `metrics` are the datasets' own, for lines that name none.
     Seeds that the experiment does not run are no finding: `--config seeds=N` changes them.
     """
     unknown = [*_unknown_values(key, claim, columns), *_unknown_methods(key, claim, columns)]
@@ -257,7 +273,31 @@ def claim_findings(key: str, claim: Claim, columns: Columns) -> list[str]:
         return [f"'{key}.along': no line has several values of '{claim.along}', or all of 'order'."]
     if isinstance(claim.count, int) and claim.count > len(pairs):
         return [f"'{key}.count' is {claim.count}, but the claim has {len(pairs)} lines."]
-    return []
+    return list(_never_decided(key, claim, pairs, metrics or {}))
+
+
+def _never_decided(
+    key: str, claim: Claim, pairs: Sequence[Pair], metrics: Mapping[str, str]
+) -> Iterator[str]:
+    """Why no scores, of however many seeds, could decide the claim."""
+    places = [place for pair in pairs for place in (pair.left, pair.right)]
+    names = [claim.metric or place.metric or metrics.get(place.tested, "") for place in places]
+    used = list(dict.fromkeys(filter(None, names)))
+    if not comparable(used):
+        yield (
+            f"'{key}' compares or averages {joined(used)}, which differ in unit, in which way is "
+            "better, or in whether examples have values of their own. Name one."
+        )
+    seedless = [side.method for side in (claim.left, claim.right) if side.method in SEEDLESS]
+    curves = [name for name in used if name in get_args(Curve)]
+    if seedless and curves:
+        yield f"'{key}' asks for {curves[0]} of '{seedless[0]}', which has no training curve."
+    whole = [name for name in used if not metric_named(name).per_example]
+    if len(seedless) == 2 and whole and not curves:
+        yield (
+            f"'{key}' can never be decided: '{seedless[0]}' and '{seedless[1]}' have no seeds, and "
+            f"no example has {whole[0]} of its own."
+        )
 
 
 def _unknown_values(key: str, claim: Claim, columns: Iterable[Place]) -> Iterator[str]:

@@ -176,7 +176,8 @@ def _claims(experiment: Experiment) -> Iterator[str]:
             for row in table_rows(experiment, claim.table)
         )
         columns = place_columns(rows, table.baseline, table_methods(experiment, table))
-        yield from claim_findings(key, claim, columns)
+        metrics = {name: dataset.metric for name, dataset in experiment.datasets.items()}
+        yield from claim_findings(key, claim, columns, metrics)
         if claim.metric and claim.metric not in experiment.evaluation.metrics:
             known = experiment.evaluation.metrics
             yield from _undefined(f"{key}.metric", [claim.metric], known)

@@ -74,6 +74,18 @@ def test_an_axis_may_be_one_value_or_a_list():
         ({"metric": "bertscore"}, "'claims.c.metric' names 'bertscore', which is not defined"),
         ({"where": {"dataset": "squid"}}, "'claims.c.where.dataset' names 'squid', not in the"),
         ({"right": {"method": "kl"}}, "'claims.c.right.method' names 'kl', not in the table"),
+        (
+            {"metric": "exact_match", "where": {"metric": "f1"}},
+            "'metric' is exact_match, but 'where.metric' says f1",
+        ),
+        (
+            {
+                "metric": "exact_match",
+                "left": {"method": "uld", "metric": "exact_match"},
+                "right": {"method": "uld", "metric": "f1"},
+            },
+            "'metric' is exact_match, but 'right.metric' says f1",
+        ),
         ({"over": "lines", "count": 2}, "'claims.c.count' is 2, but the claim has 1 lines"),
         (
             {"over": "trend", "relation": "falls", "along": "student"},
@@ -207,3 +219,52 @@ def test_a_method_cannot_bear_the_name_of_another_column(content, write, name):
 def test_a_method_may_end_like_a_statistic(content, write):
     content["methods"]["top_p"] = content["methods"]["soft_lo"] = {"loss": "none"}
     assert "top_p" in load_experiment(write(content)).methods
+
+
+def measured(content, metrics):
+    content["evaluation"] = {
+        "metrics": ["f1", "exact_match", "rougeLsum", "confidence", "brier", "ece"]
+    }
+    content["tables"] = {"table2": {"metrics": metrics}}
+    return content
+
+
+@pytest.mark.parametrize(
+    ("metrics", "keys", "message"),
+    [
+        (
+            ["exact_match", "brier"],
+            {
+                "left": {"method": "uld", "metric": "exact_match"},
+                "right": {"method": "uld", "metric": "brier"},
+            },
+            "compares or averages exact_match and brier",
+        ),
+        (
+            ["f1", "validation_rise"],
+            {"where": {"metric": "validation_rise"}, "right": {"method": "teacher_score"}},
+            "asks for validation_rise of 'teacher_score', which has no training curve",
+        ),
+        (
+            ["ece"],
+            {"left": {"method": "teacher_score"}, "right": {"method": "native"}},
+            "can never be decided: 'teacher_score' and 'native' have no seeds",
+        ),
+    ],
+)
+def test_claims_that_no_scores_could_decide_are_refused(content, write, metrics, keys, message):
+    content = measured(content, metrics) | {"claims": {"c": CLAIM | keys}}
+    with pytest.raises(ExperimentError, match="claims") as caught:
+        load_experiment(write(content))
+    assert message in str(caught.value)
+
+
+def test_claims_across_like_metrics_and_of_whole_values_are_accepted(content, write):
+    content = measured(content, ["exact_match", "confidence", "ece"])
+    sides = {
+        "left": {"method": "uld", "metric": "confidence"},
+        "right": {"method": "uld", "metric": "exact_match"},
+    }
+    whole = CLAIM | {"where": {"metric": "ece"}}
+    content["claims"] = {"too_sure": CLAIM | sides, "calibrated": whole}
+    assert set(load_experiment(write(content)).claims) == {"too_sure", "calibrated"}

@@ -18,6 +18,7 @@ from kd.plan.jobs import parse_jobs, predecessors
 from kd.plan.plan import make_plan
 from kd.plan.schedule import critical_path, makespan
 from kd.plan.work import Work, World, subject_of, work_of
+from kd.workflow import refusal
 
 COMMANDS = [
     "kd data --spec '{}' --root . --out results/e/data/squad > log 2>&1",
@@ -189,3 +190,15 @@ def test_the_plan_of_smoke_has_all_its_jobs() -> None:
 )
 def test_durations_are_for_people(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+def test_why_snakemake_refused_is_said():
+    """The exception stands above its sentence, in standard output; a note follows in the other."""
+    output = "Building DAG of jobs...\nMissingRuleException:\nNo rule to produce nosuch.csv.\n"
+    note = "Using workflow specific profile profiles/default for setting defaults.\n"
+    assert refusal(output, note) == "No rule to produce nosuch.csv."
+    assert refusal("Building DAG\n", f"{note}kd: error: no such experiment.\n") == (
+        "no such experiment."
+    )
+    assert refusal("", "usage\nunrecognized arguments: --x\n") == "unrecognized arguments: --x"
+    assert refusal("", note) == "no reason given"
