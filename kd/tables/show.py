@@ -24,13 +24,18 @@ def print_table(path: Path) -> None:
     is better, whatever the metric.
 
     Raises:
-        ArtifactError: no such file.
+        ArtifactError: no such file, or it is no csv.
     """
     if not path.is_file():
         raise ArtifactError(f"{path}: no such table. Make it with `snakemake {path}`.")
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        header, rows = list(reader.fieldnames or ()), list(reader)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            header, rows = list(reader.fieldnames or ()), list(reader)
+    except (ValueError, csv.Error) as error:
+        raise ArtifactError(
+            f"{path}: no table's csv ({error}). Delete it and make it again."
+        ) from None
     if not header:
         raise ArtifactError(f"{path}: is empty. Delete it and make it again.")
     table = Table(title=str(path))

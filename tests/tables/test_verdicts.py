@@ -242,3 +242,30 @@ def test_an_experiment_edited_since_the_table_is_named(results, checkout):
     assert "first: stage 'table' (metrics.squad; first tables/first)" in done.output
     (checkout / "tiny.yaml").write_text(yaml.safe_dump(EXPERIMENT | {"seeds": 2}))
     assert run("tiny.yaml", "--strict").exit_code == 0
+
+
+@pytest.mark.parametrize("content", [b"\xb0\xff", b'a,b\n"\x00'])
+def test_garbage_is_no_table_to_show(tmp_path, content):
+    file = tmp_path / "t.csv"
+    file.write_bytes(content)
+    error = CliRunner().invoke(app, ["show", str(file)]).exception
+    assert error is None or isinstance(error, ArtifactError)
+
+
+@pytest.mark.parametrize("content", [b"\xb0\xff", b"\x00", b"[" * 100_000])
+def test_garbage_is_no_table_to_judge(tmp_path, content):
+    file = tmp_path / "t.json"
+    file.write_bytes(content)
+    error = run(file).exception
+    assert isinstance(error, ArtifactError) and "not a table's json" in str(error)
+
+
+def test_a_specification_that_is_no_text_is_refused(tmp_path):
+    file = tmp_path / "spec.json"
+    file.write_bytes(b"\xb0\xff")
+    arguments = ["report", "--spec", str(file), "--results", str(tmp_path), "--out", "x.html"]
+    error = CliRunner().invoke(app, arguments).exception
+    assert isinstance(error, ExperimentError) and "no file of text" in str(error)
+    arguments[2] = '{"experiment": "x", "description": "", "tables": [], "deviations": []}'
+    error = CliRunner().invoke(app, arguments).exception
+    assert isinstance(error, ExperimentError) and "'tables'" in str(error)
