@@ -128,4 +128,5 @@ def _gain(cell: Cell, baseline: Cell, sign: int) -> Cell:
         return Cell(None, scores, unavailable=cell.unavailable or baseline.unavailable)
     own, theirs = cell.per_seed or {}, baseline.per_seed or {}
     seeds = {seed: sign * (value - theirs[seed]) for seed, value in own.items() if seed in theirs}
-    return Cell(sign * (cell.value - baseline.value), scores, seeds or None)
+    # No -0.0, which would be written as a loss.
+    return Cell(sign * (cell.value - baseline.value) + 0.0, scores, seeds or None)

@@ -122,4 +122,4 @@ def _explain(figure: Figure, shown: dict[str, Look]) -> None:
     thick = Line2D([], [], color=GREY, marker="o", markersize=3, label="validation")
     legend(figure, [*(line(look, name) for name, look in shown.items()), thick, thin])
     figure.supxlabel("training done, %", fontsize="medium")
-    figure.supylabel("cross-entropy on the teacher's text, nats a token", fontsize="medium")
+    figure.supylabel("cross-entropy on\nthe teacher's text, nats a token", fontsize="medium")
