@@ -78,9 +78,8 @@ def basis_text(table: Table) -> str:
     text += "; bold: significant at 5 % after Holm's correction over the table."
     whole = [row.metric for row in table.rows if not metric_named(row.metric).per_example]
     if whole:
-        what = "none at one seed" if count == 1 else "one over seeds only"
-        text += f" No example has {joined(dict.fromkeys(whole))} of its own: their interval is "
-        text += f"{what}."
+        what = "at one seed it has no interval" if count == 1 else "its interval is over seeds only"
+        text += f" No example has a value of its own by {joined(dict.fromkeys(whole))}: {what}."
     return f"{text} {ONE_SEED}" if covers == {"examples"} else text
 
 

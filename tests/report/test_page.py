@@ -13,12 +13,13 @@ from kd.provenance.canonical import digest
 from kd.provenance.manifest import path_digest
 from kd.report.chart import write_charts
 from kd.report.compute import duration, stage_costs, training_cpu_seconds
+from kd.report.content import Verdict
 from kd.report.page import render_report
 from kd.report.results_page import render_results
 from kd.report.svg import inline_svg, unsafe_part
 from kd.report.tables import MOST_CHAINS, MOST_LINES, chained_lines
-from kd.report.words import mean_text
-from tests.report.conftest import content, gain, one_line, rewrite_table, row, table
+from kd.report.words import basis_text, count_text, mean_text, unit_sentence
+from tests.report.conftest import CLAIM, content, gain, one_line, rewrite_table, row, table
 
 SPEC = ReportSpec(
     experiment="tiny",
@@ -262,3 +263,21 @@ def test_a_mean_is_of_the_method_that_the_table_says():
     sentences = [mean_text(found, one) for one in found.means]
     assert sentences[0].startswith("Mean gain of ot embedding over teacher text: -5.90 points")
     assert sentences[1].startswith("Mean gain of uld over teacher text: -5.90 points")
+
+
+def test_one_seed_and_values_of_whole_test_sets_are_said():
+    rows = [
+        row({"teacher_text": 1.0, "uld": 2.0}, {"gain_uld": gain(1.0)}, metric=name)
+        for name in ("exact_match", "ece", "confidence")
+    ]
+    one = table(rows, seeds=[0])
+    assert "nothing of training again with another seed" in basis_text(one)
+    assert "by ece: at one seed it has no interval" in basis_text(one)
+    assert "by ece: its interval is over seeds only" in basis_text(table(rows))
+    units = unit_sentence(one)
+    assert "Of ece less is better: a gain is a decrease." in units
+    assert "More confidence is neither better nor worse" in units
+    verdicts = [Verdict.model_validate(CLAIM)]
+    assert count_text(verdicts, 2, one_seed=True) == (
+        "Of 3 claims 1 is undecided and 2 were not run; with one seed, over test examples only"
+    )
