@@ -5,6 +5,7 @@ works by hand.
 """
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -122,6 +123,13 @@ def distill(
 ) -> None:
     """Train one student with one method and seed. Continues where a killed run stopped."""
     from kd.experiment.stages import DistillSpec, parse_spec
+    from kd.parallel.launch import is_rank, run_ranks
+
+    parsed = parse_spec(DistillSpec, spec)
+    if parsed.training.processes > 1 and not is_rank():
+        with exclusive(out):
+            run_ranks(parsed.training.processes)
+        return
     from kd.training.distillation import distill as run
 
     inputs = {
@@ -132,8 +140,9 @@ def distill(
     }
     given = {"logits": logits, "teacher": teacher}
     inputs |= {role: path for role, path in given.items() if path is not None}
-    with exclusive(out):
-        run(parse_spec(DistillSpec, spec), inputs, out, checkpoints)
+    # Of several processes the one that started them holds the lock.
+    with nullcontext() if parsed.training.processes > 1 else exclusive(out):
+        run(parsed, inputs, out, checkpoints)
 
 
 @app.command(

@@ -1,9 +1,15 @@
 """What all blocks of an experiment file share: strictness, and the types of small values."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 Score = Literal[
     "f1",
@@ -48,3 +54,22 @@ class Strict(BaseModel):
     """Base of all blocks: unknown keys and silent conversions are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Grown(Strict):
+    """A block to which keys were added: where they have their defaults, they are not written.
+
+    A specification from before such a key was known stays what it is, and so does what was made
+    from it.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in write(self).items()
+            if name not in self.later or getattr(self, name) != fields[name].default
+        }

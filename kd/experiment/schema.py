@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from kd.experiment.base import (
     Curve,
+    Grown,
     Name,
     Natural,
     Percent,
@@ -29,8 +30,25 @@ STATISTICS = ("lo", "hi", "p", "p_holm", "sd", "n")  # that follow a column, aft
 BESIDE = ("published", "difference", "inside")  # that precede a column's name
 
 
-class Training(Strict):
+class Shard(Strict):
+    """The batches of one of several processes that train side by side: every `of`-th."""
+
+    rank: Natural
+    of: Positive
+
+    @model_validator(mode="after")
+    def _within(self) -> "Shard":
+        if self.rank >= self.of:
+            raise ValueError(f"'rank' counts from 0: it must be below 'of', which is {self.of}")
+        return self
+
+
+class Training(Grown):
     """Distillation's optimiser and schedule (defaults: the paper's, where it is sound)."""
+
+    later = frozenset(
+        "micro_batch precision gradient_checkpointing compile processes shard".split()
+    )
 
     epochs: Positive = 5
     batch_size: Positive = 8
@@ -53,6 +71,26 @@ class Training(Strict):
         default=False,
         description="evaluate the student's output layer together with the losses, a few rows at "
         "a time: its logits never exist as a whole",
+    )
+    micro_batch: Positive | None = Field(
+        default=None,
+        description="rows that are in memory at a time; their gradients add up to the batch's",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="of matrix products; weights, gradients and losses stay float32",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="compute activations twice instead of keeping them"
+    )
+    compile: bool = Field(default=False, description="compile the student with torch.compile")
+    processes: Positive = Field(
+        default=1, description="that share each batch, through accelerate; a GPU each"
+    )
+    shard: Shard | None = Field(
+        default=None,
+        description="train on every 'of'-th batch alone, as one of several processes would that "
+        "never exchange gradients",
     )
 
 

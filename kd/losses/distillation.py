@@ -96,7 +96,9 @@ class DistillationLoss(nn.Module):
         """What the value of each of N rows counts in the loss of a batch, [N] float64."""
         return row_weights(batch.sequence, self.conventions.reduction, normalizer) * self.scale
 
-    def term(self, student_logits: Tensor, **compared: Any) -> Term:
+    def term(
+        self, student_logits: Tensor, *, normalizer: int | None = None, **compared: Any
+    ) -> Term:
         """What `kd.losses.fused_head` evaluates; `student_logits` are its placeholder.
 
         Raises:
@@ -104,7 +106,7 @@ class DistillationLoss(nn.Module):
         """
         self.require_row_by_row()
         batch = self.align(student_logits, **compared)
-        return Term(batch, self.weights(batch), self._evaluate)
+        return Term(batch, self.weights(batch, normalizer), self._evaluate)
 
     def require_row_by_row(self) -> None:
         """Refuse what the output layer cannot be fused with.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from kd.errors import TrainingError
 from kd.interruption import Interrupted, stop_requested
+from kd.parallel.ranks import Ranks
 from kd.resume.checkpoints import Checkpoint, CheckpointFolder
 
 SECONDS = "KD_CHECKPOINT_SECONDS"
@@ -21,12 +22,17 @@ MOST_OVERHEAD = 0.05
 class CheckpointSchedule:
     """Keeps the state of one loop in a folder, or nowhere."""
 
-    def __init__(self, folder: CheckpointFolder | None, steps: int) -> None:
+    def __init__(
+        self, folder: CheckpointFolder | None, steps: int, ranks: Ranks | None = None
+    ) -> None:
         """Keep a state every `steps` steps and every `KD_CHECKPOINT_SECONDS` seconds.
+
+        Of several `ranks` all go on from it, and the first keeps it.
 
         Raises:
             TrainingError: the environment variable is no positive number.
         """
+        self._ranks = ranks or Ranks()
         self._folder = folder
         self._steps = steps
         self._seconds = _seconds()
@@ -46,15 +52,18 @@ class CheckpointSchedule:
         Raises:
             Interrupted: a signal asked the process to stop; the state is kept.
         """
-        stopping = stop_requested()
-        if self._folder is not None and (stopping or self._due(step)):
+        due = self._ranks.first and self._due(step)
+        stopping, due = self._ranks.any([stop_requested(), due])  # no two clocks agree
+        if self._folder is not None and (stopping or due):
             started = time.monotonic()
-            self._folder.save(state())
+            kept = state()
+            if self._ranks.first:
+                self._folder.save(kept)
             self._last = time.monotonic()
             self._took = self._last - started
         if stopping:
-            kept = f"The state after step {step} is kept."
-            raise Interrupted("" if self._folder is None else kept)
+            said = f"The state after step {step} is kept."
+            raise Interrupted("" if self._folder is None else said)
 
     def _due(self, step: int) -> bool:
         interval = max(self._seconds, self._took / MOST_OVERHEAD)

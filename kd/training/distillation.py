@@ -1,6 +1,7 @@
 """Stage `distill`: a student, a teacher's text and stored logits, one method, one seed."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from kd.logits.reader import LogitReader
 from kd.losses.catalogue import loss_info
 from kd.losses.setup import Setup
 from kd.models.encoding import context_length, vocabulary_digest
-from kd.models.loading import load_model
+from kd.models.loading import load_model, pick_device
+from kd.parallel.ranks import Ranks, join
 from kd.progress import progress
 from kd.provenance.canonical import canonical_json
 from kd.provenance.files import atomic_directory, write_text
@@ -58,15 +60,19 @@ def distill(
     """
     code = distillation_modules(spec.method.loss)
     record = StageRecord("distill", spec, inputs, code, external=("student", "teacher"))
-    loop, tokenizer, counts = _build(spec, inputs, record)
+    ranks = join(spec.training.processes, pick_device)
+    loop, tokenizer, counts = _build(spec, inputs, record, ranks)
     folder = CheckpointFolder(checkpoints, record.fingerprint)
     outputs = out / "model", out / "train.jsonl"
     if is_done(record, folder.path, *outputs):
         settle(record, folder.path, *outputs)
         return
     what = f"{spec.method.loss} on {spec.dataset}, seed {spec.seed}"
-    with progress(what, loop.total_steps) as advance:
+    with progress(what, loop.total_steps) if ranks.first else nullcontext(_silent) as advance:
         loop.run(folder, advance)
+    ranks.close()
+    if not ranks.first:
+        return
     _write_model(loop, tokenizer, out / "model")
     curve = "".join(canonical_json(entry) + "\n" for entry in loop.history)
     write_text(out / "train.jsonl", curve)
@@ -81,8 +87,12 @@ def distill(
     settle(record, folder.path, *outputs)
 
 
+def _silent(step: int, note: str) -> None:
+    """One rank is enough to tell how far all are."""
+
+
 def _build(
-    spec: DistillSpec, inputs: dict[str, Path], record: StageRecord
+    spec: DistillSpec, inputs: dict[str, Path], record: StageRecord, ranks: Ranks
 ) -> tuple[Loop, PreTrainedTokenizerBase, dict[str, Any]]:
     """Models, data and objective of a run, ready to train, with the counts of its rows."""
     model, tokenizer = load_model(inputs["student"])
@@ -118,6 +128,7 @@ def _build(
         training=spec.training,
         seed=spec.seed,
         policy=_policy(spec, tokenizer, live, steps),
+        ranks=ranks,
     )
     return loop, tokenizer, counts
 

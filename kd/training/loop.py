@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from kd.errors import TrainingError
 from kd.experiment.schema import Training
 from kd.interruption import postponed
+from kd.parallel.ranks import Ranks
 from kd.resume.checkpoints import (
     Checkpoint,
     CheckpointFolder,
@@ -23,8 +24,9 @@ from kd.resume.checkpoints import (
 from kd.resume.random_states import random_tensors, random_values, restore_random
 from kd.resume.schedule import CheckpointSchedule
 from kd.training.batches import Batch, batch_indices, in_order, total_steps
+from kd.training.evaluation import Evaluator
 from kd.training.examples import Example
-from kd.training.objective import Objective, Terms
+from kd.training.objective import Objective
 from kd.training.optimisation import build_optimizer, build_scheduler
 from kd.training.responses import ResponsePolicy
 
@@ -52,26 +54,34 @@ class Loop:
         training: Training,
         seed: int,
         policy: ResponsePolicy | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        """Set up optimiser and schedule; nothing is trained yet."""
+        """Set up optimiser and schedule; nothing is trained yet.
+
+        Every one of several `ranks` runs such a loop, and ends with the same student.
+        """
         self.model = model
         self._objective = objective
         self._material = material
         self._training = training
         self._seed = seed
         self._policy = policy or ResponsePolicy()
+        self._ranks = ranks or Ranks()
         self.total_steps = total_steps(len(material.train), training)
         self.seconds = 0.0  # in the steps of this process; validations do not count
         self.cpu_seconds = 0.0
         self.timed_steps = 0
         self._validate_every = max(1, math.ceil(self.total_steps / training.validations))
+        self._evaluator = Evaluator(
+            model, objective, lambda rows: self._material.collate(rows), training, self._ranks
+        )
         self._optimizer = build_optimizer(self._trained(), training)
         self._scheduler = build_scheduler(self._optimizer, training, self.total_steps)
         self.step = 0
         self.history: list[Record] = []
         self.best: Record | None = None
         self._best_weights: dict[str, Tensor] = {}
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + self._ranks.rank)  # no two ranks drop out the same
 
     def run(self, checkpoints: CheckpointFolder, advance: Callable[[int, str], None]) -> None:
         """Train to the end from the newest checkpoint, if there is one.
@@ -80,21 +90,21 @@ class Loop:
             TrainingError: the loss or the gradient is not finite.
             Interrupted: a signal asked the process to stop; its last step is kept.
         """
-        schedule = CheckpointSchedule(checkpoints, self._training.checkpoint_steps)
+        schedule = CheckpointSchedule(checkpoints, self._training.checkpoint_steps, self._ranks)
         found = schedule.newest()
         if found is not None:
             self._restore(found)
         with postponed():
             while self.step < self.total_steps:
                 started, used = time.perf_counter(), time.process_time()
-                terms = self._train_step()
+                values = self._train_step()
                 self.seconds += time.perf_counter() - started
                 self.cpu_seconds += time.process_time() - used
                 self.timed_steps += 1
                 if self.step % self._validate_every == 0 or self.step == self.total_steps:
                     self._validate()
                 schedule.after(self.step, self._checkpoint)
-                advance(self.step, f"loss {terms['loss']:.3f}")
+                advance(self.step, f"loss {values['loss']:.3f}")
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [*self.model.parameters(), *self._objective.parameters()]
@@ -106,34 +116,35 @@ class Loop:
         return self._best_weights
 
     def _train_step(self) -> dict[str, float]:
+        training = self._training
         indices = batch_indices(
-            len(self._material.train), self._training.batch_size, self._seed, self.step
+            len(self._material.train), training.batch_size, self._seed, self.step, training.shard
         )
         given = [self._material.train[index] for index in indices]
         examples = self._policy.prepare(self.model, given, self.step)
         self.model.train()
         self._objective.train()
-        certify = self.step % self._training.certificate_steps == 0
-        batch = self._material.collate(examples)
-        terms: Terms = self._objective(self.model, batch, certify=certify)
-        values = terms.values()
+        certify = self.step % training.certificate_steps == 0
         rate = self._scheduler.get_last_lr()[0]
         self._optimizer.zero_grad(set_to_none=True)
-        self._require_finite(values["loss"], "loss", examples)
-        terms.total.backward()  # type: ignore[no-untyped-call]
-        limit = self._training.max_grad_norm or math.inf
+        found = self._evaluator.learn(
+            examples,
+            lambda loss: self._require_finite(loss, "loss", examples),
+            certify=certify,
+        )
+        limit = training.max_grad_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self._trained(), limit).item()
         self._require_finite(norm, "gradient norm", examples)
         self._optimizer.step()
-        self._objective.step(values)
+        self._objective.step(found.parts)
         if self.step + 1 < self.total_steps:
             self._scheduler.step()
         self.step += 1
         self.history.append(
-            {"step": self.step, **values, "gradient_norm": norm, "learning_rate": rate}
-            | terms.exactness
+            {"step": self.step, **found.parts, "gradient_norm": norm, "learning_rate": rate}
+            | found.exactness
         )
-        return values
+        return found.parts
 
     def _require_finite(self, value: float, what: str, examples: Sequence[Example]) -> None:
         if not math.isfinite(value):
@@ -155,24 +166,27 @@ class Loop:
         self._objective.eval()  # a loss with a schedule is compared at the schedule's end
         rows = self._material.validation
         sums: dict[str, float] = {}
-        for indices in in_order(len(rows), self._training.batch_size):
+        batches = list(in_order(len(rows), self._training.batch_size))
+        for indices in self._ranks.share(batches):
             examples = [rows[index] for index in indices]
-            terms: Terms = self._objective(self.model, self._material.collate(examples))
-            values = terms.values()
+            values = self._evaluator.measure(examples)
             self._require_finite(values["loss"], "validation loss", examples)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value * len(indices)
+        sums = _added(self._ranks.gathered(sums))
         means = {f"validation_{name}": value / len(rows) for name, value in sums.items()}
         record = {"step": self.step, **means}
         self.history.append(record)
         self._policy.validated(record["validation_loss"])
         if self.best is None or record["validation_loss"] < self.best["validation_loss"]:
             self.best = record
-            self._best_weights = {
-                name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()
-            }
+            self._best_weights = unshared(self.model.state_dict())
 
     def _checkpoint(self) -> Checkpoint:
+        states = self._ranks.gathered((random_tensors(), random_values()))
+        if not self._ranks.first:  # copies would cost memory for nothing
+            return Checkpoint(self.step, {}, {})
+        of_others = {f"random-{rank}": tensors for rank, (tensors, _) in enumerate(states) if rank}
         return Checkpoint(
             step=self.step,
             tensors={
@@ -180,7 +194,8 @@ class Loop:
                 "best": unshared(self._best_weights),
                 "objective": unshared(self._objective.state_dict()),
                 "optimizer": optimizer_tensors(self._optimizer),
-                "random": random_tensors(),
+                "random": states[0][0],
+                **of_others,
             },
             values={
                 "scheduler": self._scheduler.state_dict(),
@@ -188,7 +203,8 @@ class Loop:
                 "history": self.history,
                 "best": self.best,
                 "policy": self._policy.state(),
-                "random": random_values(),
+                "random": states[0][1],
+                **{f"random-{rank}": values for rank, (_, values) in enumerate(states) if rank},
             },
         )
 
@@ -200,6 +216,16 @@ class Loop:
         self._policy.restore(values["policy"])
         restore_optimizer(self._optimizer, tensors["optimizer"], values["groups"])
         self._scheduler.load_state_dict(values["scheduler"])
-        restore_random(tensors["random"], values["random"])
+        own = f"random-{self._ranks.rank}" if self._ranks.rank else "random"
+        restore_random(tensors[own], values[own])
         self.step = checkpoint.step
         self.history, self.best = values["history"], values["best"]
+
+
+def _added(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The sums of all ranks; one may have had nothing to add."""
+    total: dict[str, float] = {}
+    for one in sums:
+        for name, value in one.items():
+            total[name] = total.get(name, 0.0) + value
+    return total

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -19,6 +20,13 @@ from kd.training.batches import IGNORED, Batch, Collator
 from kd.training.examples import Example
 from kd.training.head import before_head, student_inputs
 from kd.training.live import LiveTeacher, features_of
+
+
+class Counts(NamedTuple):
+    """Over how many tokens (or sequences) the means of a step are taken, in all of its parts."""
+
+    cross_entropy: int
+    distillation: int
 
 
 @dataclass(frozen=True)
@@ -96,12 +104,20 @@ class Objective(nn.Module):
     def _reads_features(self) -> bool:
         return self._loss is not None and self._loss.info.needs_live_teacher
 
-    def forward(self, model: PreTrainedModel, batch: Batch, *, certify: bool = False) -> Terms:
+    def forward(
+        self,
+        model: PreTrainedModel,
+        batch: Batch,
+        counts: Counts | None = None,
+        *,
+        certify: bool = False,
+    ) -> Terms:
         """Run the student on `batch`.
 
         Args:
             model: the student.
             batch: on its device or another.
+            counts: of the whole step, if `batch` is a part of it.
             certify: say what stored logits leave open about the batch. Under `max_logit_error`
                 that is always looked at in training.
 
@@ -110,20 +126,20 @@ class Objective(nn.Module):
         """
         certify = certify or (self.training and self._max_logit_error is not None)
         batch = batch.to(model.device)
-        # The text that a student wrote is no target: on it there is nothing but the teacher.
-        target = batch.labels.masked_fill(batch.student_responses[:, None], IGNORED)
+        target = _target(batch)
         if self._fused:
-            return self._through_head(model, batch, target, certify)
+            return self._through_head(model, batch, target, counts, certify)
         wanted = self._reads_features
         outputs = model(
             **student_inputs(model, batch), output_hidden_states=wanted, output_attentions=wanted
         )
-        cross_entropy = self._cross_entropy(outputs.logits, None, target)
+        own, other = _normalizers(counts)
+        cross_entropy = self._cross_entropy(outputs.logits, None, target, normalizer=own)
         total = self._method.ce_weight * cross_entropy
         if self._loss is None:
             return Terms(total, cross_entropy, None)
         given = self._compared(model, outputs, batch)
-        distillation = self._loss(outputs.logits, **given)
+        distillation = self._loss(outputs.logits, **given, normalizer=other)
         found: dict[str, float] = {}
         if certify and isinstance(given["teacher_logits"], TeacherLogits):
             aligned = self._loss.align(outputs.logits, **given)
@@ -131,10 +147,38 @@ class Objective(nn.Module):
         total = total + self._method.weight * distillation
         return Terms(total, cross_entropy, distillation, found)
 
+    def counts(self, model: PreTrainedModel, batch: Batch) -> Counts:
+        """What `batch` counts among the parts of a step; no model is run."""
+        wide = model.config.vocab_size
+        logits = torch.empty(*batch.labels.shape, wide, device="meta")
+        own = self._cross_entropy.count(logits, None, _target(batch))
+        if self._loss is None:
+            return Counts(own, 0)
+        teacher: TeacherLogits | Tensor | None = batch.teacher
+        labels = ends = None
+        if self._live is not None and batch.live is not None:
+            labels = batch.live.scored(self._live.tokenizer.eos_token_id)
+            ends = batch.live.ends
+            wide = self._live.model.config.vocab_size
+            teacher = torch.empty(*labels.shape, wide, device="meta")
+        extras = Extras(
+            student_ends=batch.ends,
+            student_responses=batch.student_responses,
+            teacher_ends=ends,
+        )
+        scored = batch.scored(self._eos)
+        return Counts(own, self._loss.count(logits, teacher, scored, labels, extras=extras))
+
     def _through_head(
-        self, model: PreTrainedModel, batch: Batch, target: Tensor, certify: bool
+        self,
+        model: PreTrainedModel,
+        batch: Batch,
+        target: Tensor,
+        counts: Counts | None,
+        certify: bool,
     ) -> Terms:
         """The same, without the student's logits as a whole."""
+        own, other = _normalizers(counts)
         head, hidden = before_head(model, student_inputs(model, batch))
         logits = placeholder(hidden, head)
         given = {
@@ -143,11 +187,12 @@ class Objective(nn.Module):
             "teacher_labels": None,
             "extras": Extras(),
         }
-        terms, factors = [self._cross_entropy.term(logits, **given)], [self._method.ce_weight]
+        terms = [self._cross_entropy.term(logits, **given, normalizer=own)]
+        factors = [self._method.ce_weight]
         certificate = None
         if self._loss is not None:
             given = self._compared(model, None, batch)
-            term = self._loss.term(logits, **given)
+            term = self._loss.term(logits, **given, normalizer=other)
             if certify and isinstance(given["teacher_logits"], TeacherLogits):
                 certificate = Certificate(self._loss, self._method.options, term.batch)
                 term = replace(term, evaluate=certificate.beside(term.evaluate))
@@ -191,6 +236,16 @@ class Objective(nn.Module):
         """Advance the loss's own schedule after an optimiser step that had these values."""
         if self._loss is not None:
             self._loss.step(values["distillation"])
+
+
+def _target(batch: Batch) -> Tensor:
+    """Labels of the cross-entropy: the text that a student wrote is no target."""
+    return batch.labels.masked_fill(batch.student_responses[:, None], IGNORED)
+
+
+def _normalizers(counts: Counts | None) -> tuple[int | None, int | None]:
+    """What the sums of both terms are divided by; None for a batch that is the whole step."""
+    return (None, None) if counts is None else (max(counts[0], 1), max(counts[1], 1))
 
 
 class LiveCollator:

@@ -14,7 +14,7 @@ from kd.experiment.models import TokenizerSpec
 from kd.experiment.requirements import reads_logits, runs_teacher
 from kd.experiment.schema import Training
 from kd.logits import LogitReader, LogitWriter
-from kd.losses import Setup as LossSetup
+from kd.losses.catalogue import loss_info
 from kd.models.architectures import Vocabulary, build_model
 from kd.models.offsets import encode_answer_with_ends
 from kd.models.tokenizers import train_tokenizer
@@ -26,6 +26,7 @@ from kd.training.loop import Loop, Material
 from kd.training.objective import LiveCollator, Objective
 from kd.training.responses import build_policy
 from kd.training.sampling import Sampler
+from kd.training.setup import build_setup
 
 WORDS = "red blue green white black grey pink gold".split()
 
@@ -111,7 +112,9 @@ def setup(rows, answers, tokenizer, store, teacher_folder) -> Callable[..., Setu
             method,
             eos_token_id=tokenizer.eos_token_id,
             shift=not encoder_decoder,
-            setup=LossSetup(total_steps=6),
+            setup=None
+            if method.loss == "none"
+            else build_setup(loss_info(method.loss), model, tokenizer, live, 6),
             live=live,
         )
         needs = store if reads_logits(method) else None
