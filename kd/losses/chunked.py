@@ -19,6 +19,8 @@ from kd.losses.selection import adjacent_rows
 
 CHUNK_BYTES = 1 << 20  # of one copy of the rows: some copies of it fit into a core's cache
 
+GPU_CHUNK_BYTES = 1 << 28  # of one copy: enough rows that a kernel's start does not count
+
 Evaluate = Callable[[AlignedBatch, bool], tuple[Tensor, Tensor | None]]
 """Values [n] of a part of a batch and, if asked for, their gradient [n, V] in its rows."""
 
@@ -148,7 +150,8 @@ def parts(batch: AlignedBatch) -> Iterator[AlignedBatch]:
 def rows_at_once(batch: AlignedBatch) -> int:
     """How many rows are evaluated together."""
     size = torch.finfo(batch.dtype).bits // 8
-    return max(1, CHUNK_BYTES // (size * batch.logits.shape[-1]))
+    chunk = CHUNK_BYTES if batch.sequence.device.type == "cpu" else GPU_CHUNK_BYTES
+    return max(1, chunk // (size * batch.logits.shape[-1]))
 
 
 @cache

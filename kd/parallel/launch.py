@@ -58,25 +58,26 @@ def run_ranks(count: int, command: Sequence[str] | None = None) -> None:
             for rank in range(count)
         ]
         try:
-            stopped = _wait(ranks)
+            statuses = _wait(ranks)
         finally:
             _end(ranks)
-    _judge([rank.returncode for rank in ranks], stopped)
+    _judge(statuses)
 
 
-def _wait(ranks: Sequence["subprocess.Popen[bytes]"]) -> bool:
-    """Wait until all have ended, or one has failed; whether a signal came, which all get."""
-    stopped = False
-    while any(rank.poll() is None for rank in ranks):
+def _wait(ranks: Sequence["subprocess.Popen[bytes]"]) -> list[int | None]:
+    """Each one's status, once all have ended or one has failed; then None where it runs on.
+
+    A signal is handed on to all of them.
+    """
+    while True:
+        statuses = [rank.poll() for rank in ranks]
+        failed = any(status not in (None, 0, EXIT_STATUS) for status in statuses)
+        if failed or None not in statuses:
+            return statuses
         if stop_requested():
-            stopped = True
             for rank in ranks:
                 rank.terminate()
-        failed = any(rank.returncode not in (None, 0, EXIT_STATUS) for rank in ranks)
-        if failed:
-            break
         time.sleep(0.05)
-    return stopped
 
 
 def _end(ranks: Sequence["subprocess.Popen[bytes]"]) -> None:
@@ -93,18 +94,20 @@ def _end(ranks: Sequence["subprocess.Popen[bytes]"]) -> None:
             rank.wait()
 
 
-def _judge(statuses: Sequence[int], stopped: bool) -> None:
+def _judge(statuses: Sequence[int | None]) -> None:
     if _REFUSED in statuses:
         sys.exit(_REFUSED)
-    if not any(statuses):
+    failed = {rank: status for rank, status in enumerate(statuses) if status}
+    if not failed:
         return
-    if stopped or EXIT_STATUS in statuses:
+    if set(failed.values()) == {EXIT_STATUS}:
         raise Interrupted
-    number = next(place for place, status in enumerate(statuses) if status)
+    # A rank that loses another ends with a mistake of its own: first comes one that was killed.
+    rank, status = min(failed.items(), key=lambda item: (item[1] > 0, item[0]))
     raise TrainingError(
-        f"process {number} of {len(statuses)} ended with status {statuses[number]}, and the others "
-        "with it. The lines above say why; without any, it was killed, and the same command goes "
-        "on from the last checkpoint."
+        f"process {rank} of {len(statuses)} ended with status {status}, and the others with it. "
+        "The lines above say why; if it was killed, the same command goes on from the last "
+        "checkpoint."
     )
 
 

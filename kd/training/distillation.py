@@ -35,6 +35,7 @@ from kd.training.objective import LiveCollator, Objective
 from kd.training.responses import ResponsePolicy, build_policy
 from kd.training.sampling import Sampler
 from kd.training.setup import build_setup
+from kd.training.student import prepare_student
 
 
 def distill(
@@ -120,6 +121,7 @@ def _build(
     )
     if spec.training.fused_head:
         require_linear_head(model)
+    prepare_student(model, spec.training)
     collate = _collator(model, tokenizer, store, live)
     loop = Loop(
         model,

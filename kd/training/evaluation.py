@@ -63,6 +63,7 @@ class Evaluator:
         self._micro = training.micro_batch
         self._half = training.precision == "bfloat16"
         self._ranks = ranks
+        self.shape = (0, 0)  # rows and longest row, tokens, of what this rank evaluated last
 
     def learn(
         self, examples: Sequence[Example], accept: Callable[[float], None], *, certify: bool
@@ -74,6 +75,7 @@ class Evaluator:
             accept: called with the objective before any weight could change; it may refuse.
             certify: say what stored logits leave open about the loss.
         """
+        self._note(self._ranks.share(examples))
         if self._whole:
             terms = self._forward(self._wrapped, self._collate(examples), None, certify)
             accept(terms.values()["loss"])
@@ -94,6 +96,7 @@ class Evaluator:
 
     def measure(self, examples: Sequence[Example]) -> dict[str, float]:
         """The objective on `examples` on this rank alone, without a gradient."""
+        self._note(examples)
         if self._micro is None or len(examples) <= self._micro:
             return self._forward(self._own, self._collate(examples), None).values()
         batches = [self._collate(part) for part in self._cut(examples)]
@@ -101,6 +104,10 @@ class Evaluator:
         whole = Counts(*(sum(count) for count in zip(*counts, strict=True)))
         values = [self._forward(self._own, batch, whole).values() for batch in batches]
         return {name: sum(value[name] for value in values) for name in values[0]}
+
+    def _note(self, examples: Sequence[Example]) -> None:
+        lengths = [len(example.prompt) + len(example.target) for example in examples]
+        self.shape = (len(lengths), max(lengths, default=0))
 
     @property
     def _whole(self) -> bool:

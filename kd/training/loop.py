@@ -26,6 +26,7 @@ from kd.resume.schedule import CheckpointSchedule
 from kd.training.batches import Batch, batch_indices, in_order, total_steps
 from kd.training.evaluation import Evaluator
 from kd.training.examples import Example
+from kd.training.memory import out_of_memory
 from kd.training.objective import Objective
 from kd.training.optimisation import build_optimizer, build_scheduler
 from kd.training.responses import ResponsePolicy
@@ -87,7 +88,7 @@ class Loop:
         """Train to the end from the newest checkpoint, if there is one.
 
         Raises:
-            TrainingError: the loss or the gradient is not finite.
+            TrainingError: the loss or the gradient is not finite, or memory is not enough.
             Interrupted: a signal asked the process to stop; its last step is kept.
         """
         schedule = CheckpointSchedule(checkpoints, self._training.checkpoint_steps, self._ranks)
@@ -96,18 +97,32 @@ class Loop:
             self._restore(found)
         with postponed():
             while self.step < self.total_steps:
-                started, used = time.perf_counter(), time.process_time()
-                values = self._train_step()
-                self.seconds += time.perf_counter() - started
-                self.cpu_seconds += time.process_time() - used
-                self.timed_steps += 1
-                if self.step % self._validate_every == 0 or self.step == self.total_steps:
-                    self._validate()
+                values = self._step()
                 schedule.after(self.step, self._checkpoint)
                 advance(self.step, f"loss {values['loss']:.3f}")
 
+    def _step(self) -> dict[str, float]:
+        """One optimiser step, and a validation where one is due.
+
+        Raises:
+            TrainingError: it does not fit into memory.
+        """
+        started, used = time.perf_counter(), time.process_time()
+        try:
+            values = self._train_step()
+            self.seconds += time.perf_counter() - started
+            self.cpu_seconds += time.process_time() - used
+            self.timed_steps += 1
+            if self.step % self._validate_every == 0 or self.step == self.total_steps:
+                self._validate()
+        except torch.OutOfMemoryError:
+            rows, length = self._evaluator.shape
+            raise TrainingError(out_of_memory(self.model, self._training, rows, length)) from None
+        return values
+
     def _trained(self) -> list[torch.nn.Parameter]:
-        return [*self.model.parameters(), *self._objective.parameters()]
+        every = [*self.model.parameters(), *self._objective.parameters()]
+        return [parameter for parameter in every if parameter.requires_grad]
 
     def selected_weights(self) -> Mapping[str, Tensor]:
         """The weights of the selected student: the best validation loss, or the last step."""
