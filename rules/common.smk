@@ -275,6 +275,11 @@ def run_teacher(wildcards):
     return teacher_model(wildcards)
 
 
+def run_base(wildcards):
+    """The student that a run's adapters belong to, where they are kept alone."""
+    return student_model(wildcards) if run_method(wildcards).keeps_adapters else []
+
+
 def optional(**options):
     """Those of a command's options for which there is an input."""
     return " ".join(f"--{name} {value}" for name, value in options.items() if value)
@@ -282,6 +287,10 @@ def optional(**options):
 
 def distill_options(wildcards, input):
     return optional(logits=input.logits, teacher=input.teacher)
+
+
+def predict_options(wildcards, input):
+    return optional(base=input.get("base"))
 
 
 def distill_code(wildcards):

@@ -2,6 +2,7 @@ rule predict_student:
     input:
         model="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/model",
         data="results/{experiment}/data/{test}",
+        base=run_base,
     output:
         predictions="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/eval/{test}/predictions.parquet",
         manifest="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/eval/{test}/predict.manifest.json",
@@ -15,11 +16,12 @@ rule predict_student:
         spec=student_predict_spec,
         code=code_digest("kd.evaluation.predict"),
         checkpoints="checkpoints/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/eval/{test}",
+        options=predict_options,
     message:
         "{wildcards.student} ({wildcards.method}, from {wildcards.teacher}) answers {wildcards.test}"
     shell:
         "kd predict --spec {params.spec:q} --model {input.model} --data {input.data} "
-        "--out {output.predictions} --checkpoints {params.checkpoints} > {log} 2>&1"
+        "{params.options} --out {output.predictions} --checkpoints {params.checkpoints} > {log} 2>&1"
 
 
 use rule predict_student as predict_native with:
@@ -37,6 +39,7 @@ use rule predict_student as predict_native with:
         spec=native_predict_spec,
         code=code_digest("kd.evaluation.predict"),
         checkpoints="checkpoints/{experiment}/native/{dataset}/{student}/eval/{test}",
+        options="",
     message:
         "{wildcards.student}, not distilled, answers {wildcards.test}"
 
@@ -56,6 +59,7 @@ use rule predict_student as predict_teacher with:
         spec=teacher_predict_spec,
         code=code_digest("kd.evaluation.predict"),
         checkpoints="checkpoints/{experiment}/teachers/{teacher}/{dataset}/eval/{test}",
+        options="",
     message:
         "{wildcards.teacher} answers the test rows of {wildcards.test}"
 

@@ -91,8 +91,10 @@ def _distill(scratch: Scratch, artifact: Artifact) -> list[str]:
 
 
 def _predict(scratch: Scratch, artifact: Artifact) -> list[str]:
+    adapted = scratch.has(artifact, "base")
     return [
         *_model_and_data(scratch, artifact, "test"),
+        *(["--base", str(scratch.source(artifact, "base"))] if adapted else []),
         "--out",
         scratch.output(artifact, "predictions.parquet"),
     ]

@@ -113,6 +113,9 @@ def _predict_input(folder: str, role: str, _: Mapping[str, Any]) -> str | None:
     if role == "model":
         model = model_of(subject)
         return f"models/{model}/model" if model else f"{subject}/model"
+    if role == "base":
+        run = run_at(subject)
+        return f"models/{run.student}/model" if run else None
     return f"data/{dataset}/{role}.parquet"
 
 

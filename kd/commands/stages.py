@@ -155,13 +155,16 @@ def predict(
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
     checkpoints: Checkpoints = None,
+    base: Annotated[
+        Path | None, typer.Option(help="The model that adapters in --model belong to.")
+    ] = None,
 ) -> None:
     """Answer the test rows, greedily."""
     from kd.evaluation.predict import predict as run
     from kd.experiment.stages import PredictSpec, parse_spec
 
     with exclusive(out):
-        run(parse_spec(PredictSpec, spec), model, data, out, checkpoints)
+        run(parse_spec(PredictSpec, spec), model, data, out, checkpoints, base=base)
 
 
 @app.command(

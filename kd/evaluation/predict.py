@@ -22,11 +22,18 @@ from kd.resume.journal import Journal
 
 
 def predict(
-    spec: PredictSpec, model_path: Path, data: Path, out: Path, checkpoints: Path | None = None
+    spec: PredictSpec,
+    model_path: Path,
+    data: Path,
+    out: Path,
+    checkpoints: Path | None = None,
+    *,
+    base: Path | None = None,
 ) -> None:
     """Answer the test rows of the folder `data` into the parquet file `out`.
 
-    Finished batches are kept in the folder `checkpoints` until all are.
+    Finished batches are kept in the folder `checkpoints` until all are. `base` is the model that
+    adapters in `model_path` belong to.
 
     Raises:
         DataError: a prompt is longer than the model's context allows.
@@ -34,8 +41,11 @@ def predict(
     inputs = {"model": model_path, "test": data / "test.parquet"}
     if spec.shots:
         inputs["train"] = data / "train.parquet"
-    record = StageRecord("predict", spec, inputs, ("kd.evaluation.predict",), external=("model",))
-    model, tokenizer = load_model(model_path)
+    if base is not None:
+        inputs["base"] = base
+    code, external = ("kd.evaluation.predict",), ("model", "base")
+    record = StageRecord("predict", spec, inputs, code, external=external)
+    model, tokenizer = load_model(model_path, base)
     journal = None if checkpoints is None else Journal(checkpoints, record.fingerprint)
     if is_done(record, journal.folder if journal else None, out):
         return

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from kd.experiment.base import Name, Positive, Rate, Strict
+from kd.experiment.base import Grown, Name, Positive, Rate, Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -53,11 +53,28 @@ Responses = Annotated[
 ]
 
 
-class Method(Strict):
+class Lora(Strict):
+    """Low-rank adapters are trained in place of the student's own weights."""
+
+    rank: Positive = 16
+    alpha: Positive = Field(default=32, description="the adapters are scaled by alpha / rank")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Literal["all"] | Annotated[list[str], Field(min_length=1)] = Field(
+        default="all",
+        description="names of layers; by default all linear ones but the output layer",
+    )
+    merge: bool = Field(
+        default=True, description="add them to the weights; otherwise they are kept alone"
+    )
+
+
+class Method(Grown):
     """A column of a table: how a student learns from its teacher.
 
     The objective is `ce_weight * CE(teacher text) + weight * loss(teacher, student)`.
     """
+
+    later = frozenset(["lora"])
 
     loss: str = Field(description="'none', or a name that `kd losses` lists")
     weight: Rate = 1.0
@@ -76,6 +93,13 @@ class Method(Strict):
     logits: Name | None = Field(
         default=None, description="variant of the stored logits, where there are several"
     )
+
+    lora: Lora | None = Field(default=None, description="train adapters instead of all weights")
+
+    @property
+    def keeps_adapters(self) -> bool:
+        """Whether the student is written as adapters, without the weights they belong to."""
+        return self.lora is not None and not self.lora.merge
 
     @property
     def softens_teacher(self) -> bool:

@@ -18,6 +18,7 @@ from transformers import (
 from transformers.utils import logging
 
 from kd.errors import ModelError
+from kd.models.adapters import is_adapter, merge_adapters, require_base
 
 # A bar per loaded model would fill the logs.
 logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -28,12 +29,19 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    folder: Path, base: Path | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load model (float32, evaluation mode, on `pick_device()`) and tokenizer.
+
+    Adapters in `folder` are merged into the model in `base`, whose they must be.
 
     Raises:
         ModelError: the folder is missing, incomplete, or holds no safetensors.
     """
+    if is_adapter(folder):
+        model, tokenizer = load_model(require_base(folder, base))
+        return merge_adapters(model, folder), tokenizer
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder}: no model here (config.json is missing). Train it with `kd pretrain`, or "

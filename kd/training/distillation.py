@@ -15,6 +15,7 @@ from kd.experiment.stages import DistillSpec
 from kd.logits.reader import LogitReader
 from kd.losses.catalogue import loss_info
 from kd.losses.setup import Setup
+from kd.models.adapters import Adapters
 from kd.models.encoding import context_length, vocabulary_digest
 from kd.models.loading import load_model, pick_device
 from kd.parallel.ranks import Ranks, join
@@ -35,7 +36,7 @@ from kd.training.objective import LiveCollator, Objective
 from kd.training.responses import ResponsePolicy, build_policy
 from kd.training.sampling import Sampler
 from kd.training.setup import build_setup
-from kd.training.student import prepare_student
+from kd.training.student import prepare_student, restore_trained
 
 
 def distill(
@@ -65,8 +66,10 @@ def distill(
     loop, tokenizer, counts = _build(spec, inputs, record, ranks)
     folder = CheckpointFolder(checkpoints, record.fingerprint)
     outputs = out / "model", out / "train.jsonl"
-    if is_done(record, folder.path, *outputs):
-        settle(record, folder.path, *outputs)
+    if ranks.gathered(ranks.first and is_done(record, folder.path, *outputs))[0]:
+        ranks.close()
+        if ranks.first:
+            settle(record, folder.path, *outputs)
         return
     what = f"{spec.method.loss} on {spec.dataset}, seed {spec.seed}"
     with progress(what, loop.total_steps) if ranks.first else nullcontext(_silent) as advance:
@@ -74,7 +77,7 @@ def distill(
     ranks.close()
     if not ranks.first:
         return
-    _write_model(loop, tokenizer, out / "model")
+    _write_model(loop, tokenizer, record.inputs["student"]["sha256"], out / "model")
     curve = "".join(canonical_json(entry) + "\n" for entry in loop.history)
     write_text(out / "train.jsonl", curve)
     notes: dict[str, Any] = {
@@ -121,6 +124,8 @@ def _build(
     )
     if spec.training.fused_head:
         require_linear_head(model)
+    lora = spec.method.lora
+    adapters = None if lora is None else Adapters(model, lora, spec.seed)
     prepare_student(model, spec.training)
     collate = _collator(model, tokenizer, store, live)
     loop = Loop(
@@ -131,6 +136,7 @@ def _build(
         seed=spec.seed,
         policy=_policy(spec, tokenizer, live, steps),
         ranks=ranks,
+        adapters=adapters,
     )
     return loop, tokenizer, counts
 
@@ -260,8 +266,11 @@ def _of_split(answers: Sequence[Answer], split: str) -> list[Answer]:
     return [answer for answer in answers if answer.split == split]
 
 
-def _write_model(loop: Loop, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
-    loop.model.load_state_dict(dict(loop.selected_weights()))
+def _write_model(loop: Loop, tokenizer: PreTrainedTokenizerBase, base: str, out: Path) -> None:
+    restore_trained(loop.model, loop.selected_weights())
     with atomic_directory(out) as staging:
+        if loop.adapters is not None:
+            loop.adapters.write(tokenizer, base, staging)
+            return
         loop.model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from kd.errors import TrainingError
 from kd.experiment.schema import Training
 from kd.interruption import postponed
+from kd.models.adapters import Adapters
 from kd.parallel.ranks import Ranks
 from kd.resume.checkpoints import (
     Checkpoint,
@@ -30,6 +31,7 @@ from kd.training.memory import out_of_memory
 from kd.training.objective import Objective
 from kd.training.optimisation import build_optimizer, build_scheduler
 from kd.training.responses import ResponsePolicy
+from kd.training.student import restore_trained, trained_weights
 
 Record = dict[str, Any]
 
@@ -56,12 +58,14 @@ class Loop:
         seed: int,
         policy: ResponsePolicy | None = None,
         ranks: Ranks | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         """Set up optimiser and schedule; nothing is trained yet.
 
         Every one of several `ranks` runs such a loop, and ends with the same student.
         """
         self.model = model
+        self.adapters = adapters
         self._objective = objective
         self._material = material
         self._training = training
@@ -127,7 +131,7 @@ class Loop:
     def selected_weights(self) -> Mapping[str, Tensor]:
         """The weights of the selected student: the best validation loss, or the last step."""
         if self._training.select == "last":
-            return self.model.state_dict()
+            return trained_weights(self.model)
         return self._best_weights
 
     def _train_step(self) -> dict[str, float]:
@@ -195,7 +199,7 @@ class Loop:
         self._policy.validated(record["validation_loss"])
         if self.best is None or record["validation_loss"] < self.best["validation_loss"]:
             self.best = record
-            self._best_weights = unshared(self.model.state_dict())
+            self._best_weights = unshared(trained_weights(self.model))
 
     def _checkpoint(self) -> Checkpoint:
         states = self._ranks.gathered((random_tensors(), random_values()))
@@ -205,7 +209,7 @@ class Loop:
         return Checkpoint(
             step=self.step,
             tensors={
-                "model": unshared(self.model.state_dict()),
+                "model": unshared(trained_weights(self.model)),
                 "best": unshared(self._best_weights),
                 "objective": unshared(self._objective.state_dict()),
                 "optimizer": optimizer_tensors(self._optimizer),
@@ -225,7 +229,7 @@ class Loop:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         tensors, values = checkpoint.tensors, checkpoint.values
-        self.model.load_state_dict(tensors["model"])
+        restore_trained(self.model, tensors["model"])
         self._best_weights = dict(tensors["best"])
         self._objective.load_state_dict(tensors["objective"])
         self._policy.restore(values["policy"])

@@ -1,9 +1,9 @@
-"""What training asks of a student beside its weights: less memory, or compiled code."""
+"""What training asks of a student: its weights, less memory, or compiled code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kd.experiment.schema import Training
@@ -32,3 +32,17 @@ def _bodies(model: PreTrainedModel) -> list[nn.Module]:
         return [model.get_encoder(), model.get_decoder()]  # type: ignore[no-untyped-call]
     inner = model.base_model
     return [inner if isinstance(inner, nn.Module) else model]
+
+
+def trained_weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights of `model` by name; of one with adapters those of the adapters alone."""
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    if not frozen:
+        return model.state_dict()
+    return {name: weight for name, weight in model.named_parameters() if name not in frozen}
+
+
+def restore_trained(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:
+    """Put back what `trained_weights` gave."""
+    whole = weights.keys() == model.state_dict().keys()
+    model.load_state_dict(dict(weights), strict=whole)
