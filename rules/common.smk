@@ -133,7 +133,9 @@ def answer_spec(wildcards):
 
 def extract_spec(wildcards):
     variant = getattr(wildcards, "variant", DEFAULT)
-    return spec_of(stages.extract_spec, load(wildcards.experiment), variant)
+    experiment = load(wildcards.experiment)
+    declared(experiment.teachers, wildcards.teacher, "teacher")
+    return spec_of(stages.extract_spec, experiment, variant, wildcards.teacher)
 
 
 def distill_spec(wildcards):
@@ -141,21 +143,23 @@ def distill_spec(wildcards):
 
 
 def student_predict_spec(wildcards):
-    return spec_of(stages.predict_spec, load(wildcards.experiment), wildcards.test, 0)
+    experiment = load(wildcards.experiment)
+    declared(experiment.students, wildcards.student, "student")
+    return spec_of(stages.predict_spec, experiment, wildcards.test, 0, wildcards.student)
 
 
 def native_predict_spec(wildcards):
     experiment = load(wildcards.experiment)
     student = declared(experiment.students, wildcards.student, "student")
     shots = student.shots_on(wildcards.test)
-    return spec_of(stages.predict_spec, experiment, wildcards.test, shots)
+    return spec_of(stages.predict_spec, experiment, wildcards.test, shots, wildcards.student)
 
 
 def teacher_predict_spec(wildcards):
     experiment = load(wildcards.experiment)
     teacher = declared(experiment.teachers, wildcards.teacher, "teacher")
     shots = teacher.shots_on(wildcards.test)
-    return spec_of(stages.predict_spec, experiment, wildcards.test, shots)
+    return spec_of(stages.predict_spec, experiment, wildcards.test, shots, wildcards.teacher)
 
 
 def score_spec(wildcards):

@@ -12,6 +12,7 @@ from kd.audit.places import CHART, model_of, run_at, split_evaluation
 from kd.errors import ExperimentError, KdError, LossError
 from kd.experiment import stages
 from kd.experiment.base import Strict
+from kd.experiment.logits import DEFAULT
 from kd.experiment.schema import Experiment
 from kd.provenance.code import code_digest
 from kd.training.code import distillation_modules
@@ -78,8 +79,9 @@ def _answer(experiment: Experiment, folder: str, _: str) -> Strict:
 
 
 def _extract(experiment: Experiment, folder: str, _: str) -> Strict:
-    variant = folder.split("/")[3:]  # a variant with a name lies one folder deeper
-    return stages.extract_spec(experiment, *variant)
+    _, teacher, _, *named = folder.split("/")  # a variant with a name lies one folder deeper
+    (variant,) = named or [DEFAULT]
+    return stages.extract_spec(experiment, variant, teacher)
 
 
 def _distill(experiment: Experiment, folder: str, _: str) -> Strict:
@@ -93,11 +95,11 @@ def _predict(experiment: Experiment, folder: str, _: str) -> Strict:
     subject, dataset = split_evaluation(folder)
     run, name = run_at(subject), model_of(subject)
     if run is not None:
-        return stages.predict_spec(experiment, dataset, 0)
+        return stages.predict_spec(experiment, dataset, 0, run.student)
     if name is None:
         raise ValueError("no place of an evaluation")
     models = experiment.teachers | experiment.students
-    return stages.predict_spec(experiment, dataset, models[name].shots_on(dataset))
+    return stages.predict_spec(experiment, dataset, models[name].shots_on(dataset), name)
 
 
 def _score(experiment: Experiment, folder: str, _: str) -> Strict:

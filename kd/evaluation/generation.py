@@ -6,8 +6,9 @@ depend on the batch it was generated in (beyond float rounding).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -15,12 +16,15 @@ from transformers.generation.logits_process import LogitsProcessor, LogitsProces
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from kd.data.prompts import answer_text
-from kd.errors import DataError
+from kd.errors import DataError, ModelError
 from kd.evaluation.predictions import FinishReason
 from kd.experiment.schema import Generation
 from kd.models.encoding import context_length, encode_prompt, pad_batch
 from kd.progress import Advance
 from kd.resume.journal import Journal
+
+if TYPE_CHECKING:
+    from kd.evaluation.backends import Backend
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def generate(
     *,
     ids: Sequence[str] | None = None,
     journal: Journal | None = None,
+    backend: "Backend | None" = None,
 ) -> list[Generated]:
     """Answer each prompt greedily; results are in the order of `prompts`.
 
@@ -60,9 +65,11 @@ def generate(
         progress: called with the number of prompts answered so far.
         ids: the rows' ids, for error messages.
         journal: batches that were answered before; those answered now are added.
+        backend: what generates in place of `model`, whose weights are not needed then.
 
     Raises:
         DataError: a prompt leaves no room for an answer in the model's context.
+        ModelError: a batch does not fit into memory.
     """
     encoded = [encode_prompt(tokenizer, prompt, _has_encoder(model)) for prompt in prompts]
     _refuse_long(encoded, prompt_limit(model, tokenizer, settings), ids)
@@ -75,13 +82,17 @@ def generate(
     order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
     results: dict[int, Generated] = {}
     answered = list(journal.entries) if journal is not None else []
-    for number, start in enumerate(range(0, len(order), settings.batch_size)):
-        batch = order[start : start + settings.batch_size]
+    for number, batch in enumerate(_batches(order, encoded, settings)):
         if number < len(answered):
             cut = answered[number]
         else:
-            rows = _generate_batch(model, [encoded[index] for index in batch], endings, settings)
-            cut = [_answered(row, log_probs, endings) for row, log_probs in zip(*rows, strict=True)]
+            asked = [encoded[index] for index in batch]
+            rows = (
+                _generated(model, asked, endings, settings)
+                if backend is None
+                else backend.generate(asked)
+            )
+            cut = [_answered(row, log_probs, endings) for row, log_probs in rows]
             if journal is not None:
                 journal.append(cut)
         for index, (token_ids, reason, confidence) in zip(batch, cut, strict=True):
@@ -90,6 +101,40 @@ def generate(
         if progress is not None:
             progress(len(results), "")
     return [results[index] for index in range(len(order))]
+
+
+def _batches(
+    order: Sequence[int], encoded: Sequence[list[int]], settings: Generation
+) -> Iterator[Sequence[int]]:
+    """Rows that are answered together, from `order`, the longest first."""
+    first = 0
+    while first < len(order):
+        rows = settings.batch_size
+        if settings.token_budget is not None:
+            longest = len(encoded[order[first]]) + settings.max_new_tokens
+            rows = max(1, settings.token_budget // longest)
+        yield order[first : first + rows]
+        first += rows
+
+
+def _generated(
+    model: PreTrainedModel, asked: Sequence[list[int]], endings: "_Endings", settings: Generation
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """New tokens and log-probabilities of each row.
+
+    Raises:
+        ModelError: it does not fit into memory.
+    """
+    try:
+        return list(zip(*_generate_batch(model, asked, endings, settings), strict=True))
+    except torch.OutOfMemoryError:
+        longest = max(len(prompt) for prompt in asked)
+        tokens = len(asked) * (longest + settings.max_new_tokens)
+        raise ModelError(
+            f"out of memory while {len(asked)} prompts of up to {longest} tokens were answered. "
+            f"Set 'generation.token_budget: {max(tokens // 2, longest + settings.max_new_tokens)}' "
+            f"(this batch had {tokens}), or load the model as 'load: {{dtype: bfloat16}}'."
+        ) from None
 
 
 def _answered(
@@ -141,8 +186,11 @@ class _Endings:
         # Models may have more outputs than the tokenizer has tokens; these are blank.
         pieces += [""] * (model.config.vocab_size - len(pieces))
 
+        # Another backend generates on its own, and leaves no weights behind.
+        device = "cpu" if model.device.type == "meta" else model.device
+
         def table(holds: Callable[[str], bool]) -> torch.Tensor:
-            return torch.tensor([holds(piece) for piece in pieces], device=model.device)
+            return torch.tensor([holds(piece) for piece in pieces], device=device)
 
         eos = tokenizer.eos_token_id
         return cls(
@@ -232,4 +280,5 @@ def _greedy(model: PreTrainedModel, endings: _Endings, settings: Generation) -> 
         pad_token_id=endings.pad,
         eos_token_id=endings.eos,
         decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
+        **({"cache_implementation": "static"} if settings.cache == "static" else {}),
     )

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from kd.data.prompts import build_prompt, choose_shots
 from kd.data.rows import Row, read_rows
+from kd.evaluation.backends import open_backend
 from kd.evaluation.generation import Generated, generate
 from kd.evaluation.predictions import Prediction, write_predictions
 from kd.experiment.stages import PredictSpec
 from kd.models.loading import load_model
+from kd.models.placement import placement_notes
 from kd.progress import progress
 from kd.provenance.manifest import StageRecord
 from kd.resume.finished import is_done, settle
@@ -45,13 +47,17 @@ def predict(
         inputs["base"] = base
     code, external = ("kd.evaluation.predict",), ("model", "base")
     record = StageRecord("predict", spec, inputs, code, external=external)
-    model, tokenizer = load_model(model_path, base)
+    model, tokenizer = load_model(model_path, base, spec.load)
     journal = None if checkpoints is None else Journal(checkpoints, record.fingerprint)
     if is_done(record, journal.folder if journal else None, out):
         return
     rows = read_rows(inputs["test"])
     shots = choose_shots(read_rows(inputs["train"]), spec.shots, spec.seed) if spec.shots else []
     prompts = [build_prompt(row, shots) for row in rows]
+    noted = placement_notes(spec.load, model)
+    backend, checked = open_backend(
+        model, tokenizer, model_path, spec.generation, placement=spec.load, prompts=prompts
+    )
     with progress(f"predictions on {spec.dataset}", len(rows)) as advance:
         answers = generate(
             model,
@@ -61,9 +67,11 @@ def predict(
             advance,
             ids=[row.id for row in rows],
             journal=journal,
+            backend=backend,
         )
     write_predictions(predictions_of(rows, prompts, answers), out)
-    record.write(out, notes={"rows": len(rows), "shots": [row.id for row in shots]})
+    counts = {"rows": len(rows), "shots": [row.id for row in shots]}
+    record.write(out, notes=counts | noted | checked)
     if journal is not None:
         settle(record, journal.folder, out)
 

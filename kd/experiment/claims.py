@@ -317,3 +317,8 @@ def _unknown_methods(key: str, claim: Claim, columns: Columns) -> Iterator[str]:
         if side.method not in known:
             hint = nearest(side.method, known)
             yield f"'{key}.{part}.method' names '{side.method}', not in the table. {hint}"
+
+
+def named(name: str, claim: Claim) -> NamedClaim:
+    """`claim` under its name, as a table's specification has it."""
+    return NamedClaim(name=name, **{field: getattr(claim, field) for field in Claim.model_fields})

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from kd.errors import ExperimentError, nearest
 from kd.experiment.layout import Run, native_path, teacher_path, value_path
@@ -126,3 +127,22 @@ def all_runs(experiment: Experiment) -> list[Run]:
     """All distillations of all tables, each once."""
     runs = (run for name in experiment.tables for run in table_runs(experiment, name))
     return list(dict.fromkeys(runs))
+
+
+def row_axes(row: TableRow) -> dict[str, Any]:
+    """The axes of a table's line, by name, as its specification has them."""
+    axes = {
+        "dataset": row.dataset,
+        "teacher": row.teacher,
+        "student": row.student,
+        "fraction": row.fraction,
+    }
+    further = {"test": row.test, "metric": row.metric, "method": row.method}
+    return axes | {axis: value for axis, value in further.items() if value}
+
+
+def axis_columns(table: Table) -> list[str]:
+    """The axes that a table shows: several fractions are always told apart, and test datasets."""
+    told_apart = {"test": bool(table.tests), "fraction": len(table.fractions) > 1}
+    further = [axis for axis, needed in told_apart.items() if needed and axis not in table.rows]
+    return [*table.rows, *further]

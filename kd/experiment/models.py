@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kd.experiment.base import Natural, Positive, Rate, Strict
+from kd.experiment.base import Grown, Natural, Positive, Rate, Strict
+from kd.experiment.placement import Placement
 
 Architecture = Literal["llama", "mistral", "opt", "gpt_neox", "bloom", "t5"]
 Size = Literal["tiny", "small", "medium", "large"]
@@ -35,7 +36,12 @@ class Pretraining(Strict):
     )
 
 
-class _Model(Strict):
+class _Model(Grown):
+    later = frozenset(["load"])
+
+    load: Placement | None = Field(
+        default=None, description="how it lies in memory while it answers; training is float32"
+    )
     shots: Natural | dict[str, Natural] = Field(
         default=0, description="few-shot examples in this model's own prompts, by dataset"
     )

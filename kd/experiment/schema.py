@@ -94,11 +94,24 @@ class Training(Grown):
     )
 
 
-class Generation(Strict):
+class Generation(Grown):
     """Greedy decoding; the answer is the text before the first newline, stripped."""
+
+    later = frozenset("token_budget cache backend check_rows".split())
 
     max_new_tokens: Positive = 32
     batch_size: Positive = 32
+    token_budget: Positive | None = Field(
+        default=None,
+        description="tokens of a batch, padding and answers included, in place of 'batch_size'",
+    )
+    cache: Literal["dynamic", "static"] = Field(
+        default="dynamic", description="'static': allocated at once, so that steps can be compiled"
+    )
+    backend: Literal["transformers", "vllm"] = "transformers"
+    check_rows: Positive = Field(
+        default=16, description="prompts that transformers answers as well, to compare"
+    )
 
 
 class BertScore(Strict):

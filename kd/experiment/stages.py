@@ -12,11 +12,12 @@ import yaml
 from pydantic import Field, ValidationError
 
 from kd.errors import ExperimentError, nearest
-from kd.experiment.base import Name, Natural, Percent, Rate, Score, Strict
-from kd.experiment.claims import Claim, NamedClaim
+from kd.experiment.base import Grown, Name, Natural, Percent, Rate, Score, Strict
+from kd.experiment.claims import NamedClaim, named
 from kd.experiment.datasets import Dataset
 from kd.experiment.expansion import (
-    TableRow,
+    axis_columns,
+    row_axes,
     table_methods,
     table_of,
     table_rows,
@@ -26,8 +27,9 @@ from kd.experiment.layout import Run
 from kd.experiment.logits import DEFAULT, Logits, find_variant, variant_of
 from kd.experiment.methods import Method
 from kd.experiment.models import MicroModel
-from kd.experiment.requirements import reads_logits
-from kd.experiment.schema import Evaluation, Experiment, Generation, Table, Training
+from kd.experiment.placement import Placement
+from kd.experiment.requirements import reads_logits, reads_teacher_model
+from kd.experiment.schema import Evaluation, Experiment, Generation, Training
 
 AnySpec = TypeVar("AnySpec", bound=Strict)
 
@@ -48,23 +50,31 @@ class PretrainSpec(Strict):
     datasets: list[Name]
 
 
-class AnswerSpec(Strict):
+class AnswerSpec(Grown):
     """Stage `answer`: a teacher's synthetic text for the training and validation rows."""
+
+    later = frozenset(["load"])
 
     dataset: Name
     shots: Natural
     seed: Natural
     generation: Generation
+    load: Placement | None = None
 
 
-class ExtractSpec(Strict):
+class ExtractSpec(Grown):
     """Stage `extract`: a teacher's next-token distributions over its own answers."""
 
+    later = frozenset(["load"])
+
     logits: Logits
+    load: Placement | None = None
 
 
-class DistillSpec(Strict):
+class DistillSpec(Grown):
     """Stage `distill`: one student, one method, one seed."""
+
+    later = frozenset(["teacher_load"])
 
     dataset: Name
     method: Method
@@ -72,15 +82,19 @@ class DistillSpec(Strict):
     fraction: Percent
     seed: Natural
     max_logit_error: Rate | None = None
+    teacher_load: Placement | None = None
 
 
-class PredictSpec(Strict):
+class PredictSpec(Grown):
     """Stage `predict`: greedy answers for the test rows."""
+
+    later = frozenset(["load"])
 
     dataset: Name
     shots: Natural
     seed: Natural
     generation: Generation
+    load: Placement | None = None
 
 
 class ScoreSpec(Strict):
@@ -158,7 +172,7 @@ def pretrain_spec(experiment: Experiment, name: str) -> PretrainSpec:
         )
     return PretrainSpec(
         name=name,
-        model=model.model_copy(update={"shots": 0}),
+        model=model.model_copy(update={"shots": 0, "load": None}),
         datasets=used_datasets(experiment),
     )
 
@@ -170,16 +184,20 @@ def answer_spec(experiment: Experiment, teacher: str, dataset: str) -> AnswerSpe
         shots=experiment.teachers[teacher].shots_on(dataset),
         seed=experiment.seed,
         generation=experiment.generation,
+        load=experiment.teachers[teacher].load,
     )
 
 
-def extract_spec(experiment: Experiment, variant: str = DEFAULT) -> ExtractSpec:
-    """Specification of a variant of the stored teacher logits.
+def extract_spec(
+    experiment: Experiment, variant: str = DEFAULT, teacher: str | None = None
+) -> ExtractSpec:
+    """Specification of a variant of the stored logits of `teacher`.
 
     Raises:
         ExperimentError: there is no such variant.
     """
-    return ExtractSpec(logits=find_variant(variant, experiment.logits))
+    load = None if teacher is None else experiment.teachers[teacher].load
+    return ExtractSpec(logits=find_variant(variant, experiment.logits), load=load)
 
 
 def distill_spec(experiment: Experiment, run: Run) -> DistillSpec:
@@ -195,13 +213,21 @@ def distill_spec(experiment: Experiment, run: Run) -> DistillSpec:
         fraction=run.fraction,
         seed=run.seed,
         max_logit_error=experiment.max_logit_error if stored else None,
+        teacher_load=experiment.teachers[run.teacher].load if reads_teacher_model(method) else None,
     )
 
 
-def predict_spec(experiment: Experiment, dataset: str, shots: int) -> PredictSpec:
-    """Specification of predictions on `dataset`; a distilled student sees no shots."""
+def predict_spec(
+    experiment: Experiment, dataset: str, shots: int, model: str | None = None
+) -> PredictSpec:
+    """Specification of predictions on `dataset`, by `model` or what was made of it."""
+    models = experiment.teachers | experiment.students
     return PredictSpec(
-        dataset=dataset, shots=shots, seed=experiment.seed, generation=experiment.generation
+        dataset=dataset,
+        shots=shots,
+        seed=experiment.seed,
+        generation=experiment.generation,
+        load=None if model is None else models[model].load,
     )
 
 
@@ -226,24 +252,6 @@ def report_spec(experiment: Experiment) -> ReportSpec:
     )
 
 
-def _axes(row: TableRow) -> dict[str, Any]:
-    axes = {
-        "dataset": row.dataset,
-        "teacher": row.teacher,
-        "student": row.student,
-        "fraction": row.fraction,
-    }
-    further = {"test": row.test, "metric": row.metric, "method": row.method}
-    return axes | {axis: value for axis, value in further.items() if value}
-
-
-def _axis_columns(table: Table) -> list[str]:
-    """The axes that a table shows: several fractions are always told apart, and test datasets."""
-    told_apart = {"test": bool(table.tests), "fraction": len(table.fractions) > 1}
-    further = [axis for axis, needed in told_apart.items() if needed and axis not in table.rows]
-    return [*table.rows, *further]
-
-
 def table_spec(experiment: Experiment, name: str) -> TableSpec:
     """Specification of a table: its lines, methods, seeds and each dataset's metric."""
     table = table_of(experiment, name)
@@ -253,23 +261,17 @@ def table_spec(experiment: Experiment, name: str) -> TableSpec:
         experiment=experiment.name,
         name=name,
         title=table.title,
-        columns=_axis_columns(table),
-        rows=[_axes(row) for row in rows],
+        columns=axis_columns(table),
+        rows=[row_axes(row) for row in rows],
         methods=table_methods(experiment, table),
         baseline=table.baseline,
         metrics={dataset: experiment.datasets[dataset].metric for dataset in datasets},
         seeds=experiment.seeds,
         published=experiment.published,
         claims=[
-            _named(label, claim)
-            for label, claim in experiment.claims.items()
-            if claim.table == name
+            named(label, claim) for label, claim in experiment.claims.items() if claim.table == name
         ],
     )
-
-
-def _named(name: str, claim: Claim) -> NamedClaim:
-    return NamedClaim(name=name, **{field: getattr(claim, field) for field in Claim.model_fields})
 
 
 def parse_spec(kind: type[AnySpec], text: str) -> AnySpec:

@@ -18,7 +18,9 @@ from transformers import (
 from transformers.utils import logging
 
 from kd.errors import ModelError
+from kd.experiment.placement import Placement
 from kd.models.adapters import is_adapter, merge_adapters, require_base
+from kd.models.placement import loading_arguments
 
 # A bar per loaded model would fill the logs.
 logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -30,23 +32,27 @@ def pick_device() -> torch.device:
 
 
 def load_model(
-    folder: Path, base: Path | None = None
+    folder: Path, base: Path | None = None, placement: Placement | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load model (float32, evaluation mode, on `pick_device()`) and tokenizer.
 
-    Adapters in `folder` are merged into the model in `base`, whose they must be.
+    Adapters in `folder` are merged into the model in `base`, whose they must be. `placement`
+    asks for another number format, device or attention.
 
     Raises:
-        ModelError: the folder is missing, incomplete, or holds no safetensors.
+        ModelError: the folder is missing, incomplete, or holds no safetensors; the placement is
+            not to be had here.
     """
     if is_adapter(folder):
-        model, tokenizer = load_model(require_base(folder, base))
+        model, tokenizer = load_model(require_base(folder, base), placement=placement)
         return merge_adapters(model, folder), tokenizer
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder}: no model here (config.json is missing). Train it with `kd pretrain`, or "
             "give a folder in the hub's format."
         )
+    device = pick_device()
+    arguments = loading_arguments(placement, device)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
@@ -55,7 +61,7 @@ def load_model(
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
-            dtype=torch.float32,
+            **arguments,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -65,5 +71,6 @@ def load_model(
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     loaded: PreTrainedModel = model.eval()
-    loaded.to(pick_device())  # type: ignore[arg-type]  # the library's own annotation is wrong
+    if "device_map" not in arguments:
+        loaded.to(device)  # type: ignore[arg-type]  # the library's own annotation is wrong
     return loaded, tokenizer

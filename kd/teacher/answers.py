@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 from kd.data.prompts import build_prompt, choose_shots
 from kd.data.rows import Row, read_rows
 from kd.errors import ArtifactError, DataError
+from kd.evaluation.backends import open_backend
 from kd.evaluation.generation import generate, prompt_limit
 from kd.experiment.stages import AnswerSpec
 from kd.models.encoding import encode_prompt
 from kd.models.loading import load_model
+from kd.models.placement import placement_notes
 from kd.progress import progress
 from kd.provenance.files import atomic_file
 from kd.provenance.manifest import StageRecord
@@ -73,7 +75,7 @@ def write_answers(
         split: data / f"{split}.parquet" for split in ("train", "validation")
     }
     record = StageRecord("answer", spec, inputs, ("kd.teacher.answers",), external=("model",))
-    model, tokenizer = load_model(model_path)
+    model, tokenizer = load_model(model_path, placement=spec.load)
     journal = None if checkpoints is None else Journal(checkpoints, record.fingerprint)
     if is_done(record, journal.folder if journal else None, out):
         return
@@ -89,21 +91,21 @@ def write_answers(
     lengths = [len(encode_prompt(tokenizer, prompt, encoder_decoder)) for prompt in prompts]
     kept = [index for index, length in enumerate(lengths) if length <= limit]
     _require_some(kept, spec, min(lengths), limit)
+    placed = placement_notes(spec.load, model)
+    asked = [prompts[index] for index in kept]
+    backend, noted = open_backend(
+        model, tokenizer, model_path, spec.generation, placement=spec.load, prompts=asked
+    )
     with progress(f"answers on {spec.dataset}", len(kept)) as advance:
         generated = generate(
-            model,
-            tokenizer,
-            [prompts[index] for index in kept],
-            spec.generation,
-            advance,
-            journal=journal,
+            model, tokenizer, asked, spec.generation, advance, journal=journal, backend=backend
         )
     answers = [
         Answer(rows[index][1].id, rows[index][0], prompts[index], got.text, got.finish_reason)
         for index, got in zip(kept, generated, strict=True)
     ]
     _write(answers, out)
-    record.write(out, notes=_notes(answers, len(rows) - len(kept), shots))
+    record.write(out, notes=_notes(answers, len(rows) - len(kept), shots) | placed | noted)
     if journal is not None:
         settle(record, journal.folder, out)
 

@@ -23,6 +23,7 @@ from kd.logits.writer import LogitWriter
 from kd.models.encoding import context_length, encode_prompt, vocabulary_digest
 from kd.models.loading import load_model
 from kd.models.offsets import encode_answer_with_ends
+from kd.models.placement import placement_notes
 from kd.progress import progress
 from kd.provenance.canonical import digest
 from kd.provenance.manifest import StageRecord
@@ -54,7 +55,7 @@ def extract_logits(
     """
     inputs = {"model": model_path, "answers": answers_path}
     record = StageRecord("extract", spec, inputs, ("kd.teacher.extraction",), external=("model",))
-    model, tokenizer = load_model(model_path)
+    model, tokenizer = load_model(model_path, placement=spec.load)
     links = None if checkpoints is None else checkpoints / record.fingerprint[:16]
     if is_done(record, links, out):
         discard_partial(out)
@@ -70,7 +71,7 @@ def extract_logits(
     )
     with _writer(out, spec.logits, model, origin, record.fingerprint) as writer:
         _write_rows(writer, [answer.id for answer in answers], rows, model, spec.logits)
-        notes = summarise(writer.finish())
+        notes = summarise(writer.finish()) | placement_notes(spec.load, model)
     record.write(out, notes=notes)
     if links is not None:
         settle(record, links, out)

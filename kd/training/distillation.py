@@ -170,7 +170,7 @@ def _open_teacher(
             "teacher itself. Give --teacher FOLDER."
         )
     prompts = {answer.id: answer.prompt for answer in answers}
-    return LiveTeacher(inputs["teacher"], prompts, tokenizer)
+    return LiveTeacher(inputs["teacher"], prompts, tokenizer, spec.teacher_load)
 
 
 def _require_one_vocabulary(

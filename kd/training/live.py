@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.errors import DataError
+from kd.experiment.placement import Placement
 from kd.losses.features import ModelFeatures
 from kd.models.encoding import context_length, encode_prompt, vocabulary_digest
 from kd.models.loading import load_model
@@ -34,7 +35,11 @@ class LiveTeacher:
     """A frozen teacher and the prompts under which it answers."""
 
     def __init__(
-        self, folder: Path, prompts: Mapping[str, str], student: PreTrainedTokenizerBase
+        self,
+        folder: Path,
+        prompts: Mapping[str, str],
+        student: PreTrainedTokenizerBase,
+        placement: Placement | None = None,
     ) -> None:
         """Load the teacher.
 
@@ -42,8 +47,9 @@ class LiveTeacher:
             folder: its model folder.
             prompts: its own (few-shot) prompt of each row, by id.
             student: the student's tokenizer; where both are the same, tokens are never cut anew.
+            placement: how it lies in memory.
         """
-        self.model, self.tokenizer = load_model(folder)
+        self.model, self.tokenizer = load_model(folder, placement=placement)
         self.model.requires_grad_(False)
         self._prompts = prompts
         self.same_tokenizer = vocabulary_digest(self.tokenizer) == vocabulary_digest(student)

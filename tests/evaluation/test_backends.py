@@ -1,0 +1,213 @@
+"""Backends and batches of generation: the answers do not depend on them, or it is said."""
+
+import json
+from itertools import pairwise
+
+import pytest
+import torch
+
+from kd.errors import ModelError
+from kd.evaluation import backends
+from kd.evaluation.generation import _batches, generate
+from kd.experiment.models import TokenizerSpec
+from kd.experiment.placement import Placement
+from kd.experiment.schema import Generation
+from kd.models.architectures import Vocabulary, build_model
+from kd.models.loading import load_model
+from kd.models.placement import choose_attention, loading_arguments, placement_notes
+from kd.models.tokenizers import train_tokenizer
+from kd.resume.journal import Journal
+
+WORDS = "red blue green white black grey pink gold".split()
+PROMPTS = [f"Context: {'the ' * (i % 4)}{word} cat\nAnswer:" for i, word in enumerate(WORDS)]
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt_neox", "t5"])
+def folder(request, tmp_path_factory):
+    texts = [f"Context: the {word} cat\nAnswer: {word}\n" for word in WORDS]
+    tokenizer = train_tokenizer(TokenizerSpec(algorithm="byte_bpe", vocabulary=320), texts)
+    tokenizer.model_max_length = 128
+    model = build_model(request.param, "tiny", Vocabulary.of(tokenizer), context=128, seed=1)
+    path = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def tokens(answers):
+    return [answer.token_ids for answer in answers]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"token_budget": 40}, {"token_budget": 1}, {"batch_size": 3}, {"cache": "static"}]
+)
+def test_answers_do_not_depend_on_batches_or_the_cache(folder, settings):
+    model, tokenizer = load_model(folder)
+    if settings.get("cache") == "static" and model.config.is_encoder_decoder:
+        pytest.skip("the library has no static cache for it")
+    expected = generate(model, tokenizer, PROMPTS, Generation(max_new_tokens=8))
+    found = generate(model, tokenizer, PROMPTS, Generation(max_new_tokens=8, **settings))
+    assert tokens(found) == tokens(expected)
+
+
+@pytest.mark.parametrize("budget", [1, 30, 64, 1000])
+def test_a_batch_holds_what_its_budget_allows_and_every_row_once(budget):
+    encoded = [[1] * length for length in (20, 18, 9, 9, 7, 3, 2, 1)]
+    settings = Generation(max_new_tokens=10, token_budget=budget)
+    batches = list(_batches(range(8), encoded, settings))
+    assert [row for batch in batches for row in batch] == list(range(8))
+    for batch in batches:
+        padded = len(batch) * (max(len(encoded[row]) for row in batch) + 10)
+        assert padded <= budget or len(batch) == 1
+    for batch, following in pairwise(batches):
+        assert (len(batch) + 1) * (len(encoded[batch[0]]) + 10) > budget, following
+
+
+class Fake:
+    """A backend that gives what another model would, once in a while something else."""
+
+    name = "fake"
+
+    def __init__(self, folder, settings, placement, eos, wrong=False):
+        self.model, self.tokenizer = load_model(folder)
+        self.settings, self.wrong, self.asked = settings, wrong, 0
+
+    def generate(self, prompts):
+        found = []
+        for prompt in prompts:
+            self.asked += 1
+            ids = torch.tensor([prompt])
+            out = self.model.generate(
+                ids, max_new_tokens=self.settings.max_new_tokens, do_sample=False
+            )[0]
+            start = 1 if self.model.config.is_encoder_decoder else len(prompt)
+            new = out[start:].clone()
+            if self.wrong and self.asked == 2:
+                new[1] = (new[1] + 1) % 300
+            found.append((new, torch.zeros(len(new), dtype=torch.float64)))
+        return found
+
+
+def opened(folder, monkeypatch, wrong=False):
+    monkeypatch.setattr(backends, "Vllm", lambda *given: Fake(*given, wrong=wrong))
+    model, tokenizer = load_model(folder)
+    settings = Generation(max_new_tokens=8, backend="vllm", check_rows=4)
+    expected = generate(model, tokenizer, PROMPTS, Generation(max_new_tokens=8))
+    backend, notes = backends.open_backend(
+        model, tokenizer, folder, settings, placement=None, prompts=PROMPTS
+    )
+    assert model.device.type == "meta", "its weights are in the way"
+    found = generate(model, tokenizer, PROMPTS, settings, backend=backend)
+    return expected, found, notes["generation"]["check"]
+
+
+def test_another_backend_gives_the_same_answers_and_says_so(folder, monkeypatch):
+    expected, found, check = opened(folder, monkeypatch)
+    assert tokens(found) == tokens(expected)
+    assert [one.text for one in found] == [one.text for one in expected]
+    assert [one.finish_reason for one in found] == [one.finish_reason for one in expected]
+    assert check == {"rows": 4, "identical": 4}
+
+
+def test_a_difference_is_reported_with_its_place(folder, monkeypatch, capsys):
+    _, _, check = opened(folder, monkeypatch, wrong=True)
+    assert check["identical"] == 3
+    assert check["first_difference"]["token"] <= 1
+    assert "answers 3 of 4 prompts as transformers does" in capsys.readouterr().err
+
+
+def test_vllm_is_refused_where_it_is_absent(folder):
+    if backends.find_spec("vllm"):
+        pytest.skip("vLLM is installed")
+    model, tokenizer = load_model(folder)
+    settings = Generation(max_new_tokens=2, backend="vllm", check_rows=1)
+    with pytest.raises(ModelError, match="needs vLLM, which is not installed"):
+        backends.open_backend(model, tokenizer, folder, settings, placement=None, prompts=PROMPTS)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_generation_loses_one_batch_at_most(folder, tmp_path, monkeypatch):
+    model, tokenizer = load_model(folder)
+    settings = Generation(max_new_tokens=8, token_budget=60)
+    expected = generate(model, tokenizer, PROMPTS, settings)
+    calls = []
+    run = type(model).generate
+
+    def counted(self, *given, **named):
+        calls.append(1)
+        if len(calls) == 3:
+            raise Killed
+        return run(self, *given, **named)
+
+    monkeypatch.setattr(type(model), "generate", counted)
+    with pytest.raises(Killed):
+        generate(model, tokenizer, PROMPTS, settings, journal=Journal(tmp_path, "f"))
+    kept = Journal(tmp_path, "f")
+    assert len(kept.entries) == 2
+    calls[:] = [1, 1, 1]
+    found = generate(model, tokenizer, PROMPTS, settings, journal=kept)
+    assert found == expected
+    assert len(calls) - 3 == len(Journal(tmp_path, "f").entries) - 2
+
+
+def test_out_of_memory_names_a_budget_that_is_half(folder, monkeypatch):
+    model, tokenizer = load_model(folder)
+
+    def fails(self, *given, **named):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(type(model), "generate", fails)
+    with pytest.raises(ModelError, match=r"Set 'generation.token_budget: \d+' \(this batch had"):
+        generate(model, tokenizer, PROMPTS, Generation(max_new_tokens=8))
+
+
+# --- where a model lies ----------------------------------------------------------------------
+
+
+def test_a_model_in_half_precision_says_what_it_runs_on_and_why(folder):
+    placement = Placement(dtype="bfloat16", device_map="auto")
+    model, tokenizer = load_model(folder, placement=placement)
+    assert model.dtype == torch.bfloat16
+    assert len(generate(model, tokenizer, PROMPTS[:2], Generation(max_new_tokens=3))) == 2
+    notes = placement_notes(placement, model)["model"]
+    assert notes["dtype"] == "bfloat16" and notes["device"] == "cpu"
+    assert notes["attention_reason"] == "PyTorch's own, as there is no GPU"
+    json.dumps(notes)
+    assert placement_notes(None, model) == {}
+
+
+def test_what_cannot_be_had_is_refused_with_the_reason():
+    cpu = torch.device("cpu")
+    with pytest.raises(ModelError, match=r"needs a GPU, and none is used here"):
+        loading_arguments(Placement(quantisation="4bit"), cpu)
+    with pytest.raises(ModelError, match="cannot be used: there is no GPU"):
+        choose_attention(Placement(attention="flash_attention_2", dtype="bfloat16"), cpu)
+    if backends.find_spec("bitsandbytes") is None:
+        with pytest.raises(ModelError, match="needs bitsandbytes, which is not installed"):
+            loading_arguments(Placement(quantisation="8bit"), torch.device("cuda:0"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capability", "installed", "backend", "reason"),
+    [
+        ("float32", (9, 0), True, "sdpa", "half precision only"),
+        ("bfloat16", (7, 5), True, "sdpa", "Ampere"),
+        ("bfloat16", (9, 0), False, "sdpa", "flash-attn is not installed"),
+        ("bfloat16", (9, 0), True, "flash_attention_2", "flash-attn installed"),
+    ],
+)
+def test_the_attention_on_a_gpu_and_its_reason(
+    monkeypatch, dtype, capability, installed, backend, reason
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr("kd.models.placement.find_spec", lambda name: installed or None)
+    found = choose_attention(Placement(dtype=dtype), torch.device("cuda:0"))
+    assert found.backend == backend
+    assert reason in found.reason
+
+
+def test_newer_keys_are_not_written_where_they_are_not_used():
+    assert Generation().model_dump(mode="json") == {"max_new_tokens": 32, "batch_size": 32}
