@@ -17,6 +17,7 @@ from kd.experiment.layout import Run, logits_path
 from kd.experiment.datasets import FilesDataset
 from kd.experiment.logits import DEFAULT, variant_of
 from kd.experiment.models import LocalModel, MicroModel
+from kd.gpus import visible_gpus
 from kd.provenance.canonical import canonical_json
 from kd.provenance.code import PACKAGE_ROOT, code_digest
 from kd.provenance.manifest import path_digest
@@ -145,21 +146,27 @@ def distill_spec(wildcards):
 def student_predict_spec(wildcards):
     experiment = load(wildcards.experiment)
     declared(experiment.students, wildcards.student, "student")
-    return spec_of(stages.predict_spec, experiment, wildcards.test, 0, wildcards.student)
+    return spec_of(
+        stages.predict_spec, experiment, wildcards.test, 0, wildcards.student
+    )
 
 
 def native_predict_spec(wildcards):
     experiment = load(wildcards.experiment)
     student = declared(experiment.students, wildcards.student, "student")
     shots = student.shots_on(wildcards.test)
-    return spec_of(stages.predict_spec, experiment, wildcards.test, shots, wildcards.student)
+    return spec_of(
+        stages.predict_spec, experiment, wildcards.test, shots, wildcards.student
+    )
 
 
 def teacher_predict_spec(wildcards):
     experiment = load(wildcards.experiment)
     teacher = declared(experiment.teachers, wildcards.teacher, "teacher")
     shots = teacher.shots_on(wildcards.test)
-    return spec_of(stages.predict_spec, experiment, wildcards.test, shots, wildcards.teacher)
+    return spec_of(
+        stages.predict_spec, experiment, wildcards.test, shots, wildcards.teacher
+    )
 
 
 def score_spec(wildcards):
@@ -339,11 +346,29 @@ def report_code():
     ]
 
 
-def gpus_for(wildcards):
+@cache
+def gpu_at_hand():
+    """Whether jobs may find a GPU; what is decided for want of one is said."""
+    if not workflow.local_exec or visible_gpus():
+        return True
+    print("no GPU can be seen: models run on the CPU (device: auto)", file=sys.stderr)
+    return False
+
+
+def gpus_for(wildcards, processes=1):
     """One GPU for real models; micro models are faster on a core of their own."""
     experiment = load(wildcards.experiment)
     models = (experiment.teachers | experiment.students).values()
-    return 0 if all(isinstance(model, MicroModel) for model in models) else 1
+    if experiment.device == "cpu" or all(
+        isinstance(model, MicroModel) for model in models
+    ):
+        return 0
+    return processes if experiment.device == "cuda" or gpu_at_hand() else 0
+
+
+def training_gpus(wildcards):
+    """A GPU for each of the processes that train a student."""
+    return gpus_for(wildcards, load(wildcards.experiment).training.processes)
 
 
 def selected_table(suffix):

@@ -16,7 +16,7 @@ rule distill:
     benchmark:
         "logs/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/distill.benchmark.jsonl"
     resources:
-        gpu=gpus_for,
+        gpu=training_gpus,
     params:
         spec=distill_spec,
         code=distill_code,
@@ -30,4 +30,4 @@ rule distill:
     shell:
         "kd distill --spec {params.spec:q} --student {input.student} --data {input.data} "
         "--answers {input.answers} {params.options} --out {params.out} "
-        "--checkpoints {params.checkpoints} > {log} 2>&1"
+        "--checkpoints {params.checkpoints} --gpus {resources.gpu} > {log} 2>&1"

@@ -21,7 +21,7 @@ rule predict_student:
         "{wildcards.student} ({wildcards.method}, from {wildcards.teacher}) answers {wildcards.test}"
     shell:
         "kd predict --spec {params.spec:q} --model {input.model} --data {input.data} "
-        "{params.options} --out {output.predictions} --checkpoints {params.checkpoints} > {log} 2>&1"
+        "{params.options} --out {output.predictions} --checkpoints {params.checkpoints} --gpus {resources.gpu} > {log} 2>&1"
 
 
 use rule predict_student as predict_native with:

@@ -19,7 +19,7 @@ rule answer:
         "{wildcards.teacher} answers {wildcards.dataset}"
     shell:
         "kd answer --spec {params.spec:q} --model {input.model} --data {input.data} "
-        "--out {output.answers} --checkpoints {params.checkpoints} > {log} 2>&1"
+        "--out {output.answers} --checkpoints {params.checkpoints} --gpus {resources.gpu} > {log} 2>&1"
 
 
 rule extract:
@@ -46,7 +46,7 @@ rule extract:
         "Logits of {wildcards.teacher} on {wildcards.dataset}"
     shell:
         "kd extract --spec {params.spec:q} --model {input.model} --answers {input.answers} "
-        "--out {output.logits} --checkpoints {params.checkpoints} > {log} 2>&1"
+        "--out {output.logits} --checkpoints {params.checkpoints} --gpus {resources.gpu} > {log} 2>&1"
 
 
 # Variants of the logits that an experiment names; without a name they lie beside the answers.

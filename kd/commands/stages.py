@@ -5,12 +5,13 @@ works by hand.
 """
 
 import os
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kd.gpus import leased
 from kd.provenance.locks import exclusive
 
 app = typer.Typer()
@@ -25,6 +26,12 @@ ModelFolder = Annotated[Path, typer.Option(help="Model folder in the hub's forma
 Checkpoints = Annotated[
     Path | None,
     typer.Option(help="Folder of what a killed process leaves to go on from; removed at the end."),
+]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="GPUs of its own; 0: the CPU. By default one if there is one.", metavar="N"
+    ),
 ]
 DataFolder = Annotated[Path, typer.Option(help="Folder with train, validation and test parquet.")]
 
@@ -59,7 +66,8 @@ def pretrain(
     from kd.experiment.stages import PretrainSpec, parse_spec
     from kd.models.stage import pretrain_model
 
-    with exclusive(out):
+    # Micro models are faster on a core of their own.
+    with exclusive(out), leased(0):
         pretrain_model(parse_spec(PretrainSpec, spec), data, out, checkpoints)
 
 
@@ -73,12 +81,13 @@ def answer(
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
     checkpoints: Checkpoints = None,
+    gpus: Gpus = None,
 ) -> None:
     """Let a teacher answer the training and validation rows (its synthetic text)."""
     from kd.experiment.stages import AnswerSpec, parse_spec
     from kd.teacher.answers import write_answers
 
-    with exclusive(out):
+    with exclusive(out), leased(gpus):
         write_answers(parse_spec(AnswerSpec, spec), model, data, out, checkpoints)
 
 
@@ -93,12 +102,13 @@ def extract(
     answers: Annotated[Path, typer.Option(help="What `kd answer` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder of the logit store.")],
     checkpoints: Checkpoints = None,
+    gpus: Gpus = None,
 ) -> None:
     """Store the teacher's next-token distributions over its own answers, once for all runs."""
     from kd.experiment.stages import ExtractSpec, parse_spec
     from kd.teacher.extraction import extract_logits
 
-    with exclusive(out):
+    with exclusive(out), leased(gpus):
         extract_logits(parse_spec(ExtractSpec, spec), model, answers, out, checkpoints)
 
 
@@ -120,15 +130,17 @@ def distill(
     teacher: Annotated[
         Path | None, typer.Option(help="The teacher's model folder, where the method runs it.")
     ] = None,
+    gpus: Gpus = None,
 ) -> None:
     """Train one student with one method and seed. Continues where a killed run stopped."""
     from kd.experiment.stages import DistillSpec, parse_spec
     from kd.parallel.launch import is_rank, run_ranks
 
     parsed = parse_spec(DistillSpec, spec)
-    if parsed.training.processes > 1 and not is_rank():
-        with exclusive(out):
-            run_ranks(parsed.training.processes)
+    processes = parsed.training.processes
+    if processes > 1 and not is_rank():
+        with exclusive(out), leased(gpus, usual=processes):
+            run_ranks(processes)
         return
     from kd.training.distillation import distill as run
 
@@ -140,8 +152,10 @@ def distill(
     }
     given = {"logits": logits, "teacher": teacher}
     inputs |= {role: path for role, path in given.items() if path is not None}
-    # Of several processes the one that started them holds the lock.
-    with nullcontext() if parsed.training.processes > 1 else exclusive(out):
+    with ExitStack() as held:
+        if processes == 1:  # otherwise whoever started them has the lock and the GPUs
+            held.enter_context(exclusive(out))
+            held.enter_context(leased(gpus))
         run(parsed, inputs, out, checkpoints)
 
 
@@ -158,12 +172,13 @@ def predict(
     base: Annotated[
         Path | None, typer.Option(help="The model that adapters in --model belong to.")
     ] = None,
+    gpus: Gpus = None,
 ) -> None:
     """Answer the test rows, greedily."""
     from kd.evaluation.predict import predict as run
     from kd.experiment.stages import PredictSpec, parse_spec
 
-    with exclusive(out):
+    with exclusive(out), leased(gpus):
         run(parse_spec(PredictSpec, spec), model, data, out, checkpoints, base=base)
 
 

@@ -161,8 +161,10 @@ class Table(Strict):
         return self
 
 
-class Experiment(Strict):
+class Experiment(Grown):
     """A whole experiment file, after `extends` has been resolved."""
+
+    later = frozenset(["device"])
 
     name: Name
     description: str = ""
@@ -173,6 +175,9 @@ class Experiment(Strict):
     students: dict[Name, Model]
     methods: dict[Name, Method]
     training: Training
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="of models that are not micro; 'cuda' refuses to run without"
+    )
     generation: Generation = Generation()
     evaluation: Evaluation = Evaluation()
     logits: Annotated[dict[Name, Logits], BeforeValidator(named_variants)] = Field(

@@ -3,6 +3,8 @@
 Nothing is fetched and no code of a model is run: a folder is all that a stage ever sees.
 """
 
+import os
+import sys
 from pathlib import Path
 
 import torch
@@ -19,16 +21,28 @@ from transformers.utils import logging
 
 from kd.errors import ModelError
 from kd.experiment.placement import Placement
+from kd.gpus import VISIBLE
 from kd.models.adapters import is_adapter, merge_adapters, require_base
 from kd.models.placement import loading_arguments
+
+_CUDA = torch.device("cuda")
 
 # A bar per loaded model would fill the logs.
 logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def pick_device() -> torch.device:
-    """The first CUDA device that is visible, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU of this process (`kd.gpus` leases it, a rank has its own), or the CPU."""
+    if torch.cuda.is_available():
+        rank = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device("cuda", rank % torch.cuda.device_count()) if rank else _CUDA
+    if os.environ.get(VISIBLE, "-1") not in ("", "-1"):
+        print(
+            f"warning: there is a GPU, but this build of torch ({torch.__version__}) cannot use "
+            "it: the CPU computes",
+            file=sys.stderr,
+        )
+    return torch.device("cpu")
 
 
 def load_model(
