@@ -15,7 +15,8 @@ ALLOWED = {
     "losses": {"alignment"},
     "alignment": set(),
     "provenance": set(),
-    "resume": {"provenance"},
+    "parallel": set(),
+    "resume": {"parallel", "provenance"},
     "experiment": {"losses"},
     "logits": {"losses", "provenance"},
     "data": {"experiment", "provenance"},
@@ -30,12 +31,12 @@ ALLOWED = {
     "tracking": {"data", "evaluation", "experiment", "provenance", "training"},
 }
 ALLOWED["audit"] = {"data", "evaluation", "experiment", "logits", "models", "provenance", "tables"}
-ALLOWED["training"] |= {"resume"}
+ALLOWED["training"] |= {"parallel", "resume"}
 ALLOWED["audit"] |= {"training", "workflow"}  # whose code makes a student; what would run again
 ALLOWED["exports"] = {"audit", "evaluation", "experiment", "provenance", "tables"}
 ALLOWED["report"] = {"audit", "data", "evaluation", "experiment", "provenance", "tables"}
 ALLOWED["commands"] = set(ALLOWED) | {"workflow"}
-LEAVES = {"errors", "interruption", "progress"}
+LEAVES = {"errors", "gpus", "interruption", "progress"}
 
 
 def run(*command: str) -> None:

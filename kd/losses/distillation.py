@@ -96,16 +96,14 @@ class DistillationLoss(nn.Module):
         """What the value of each of N rows counts in the loss of a batch, [N] float64."""
         return row_weights(batch.sequence, self.conventions.reduction, normalizer) * self.scale
 
-    def term(
-        self, student_logits: Tensor, *, normalizer: int | None = None, **compared: Any
-    ) -> Term:
-        """What `kd.losses.fused_head` evaluates; `student_logits` are its placeholder.
+    def term(self, logits: Tensor, *, normalizer: int | None = None, **compared: Any) -> Term:
+        """What `kd.losses.fused_head` evaluates; `logits` are its placeholder.
 
         Raises:
             LossError: the loss is not evaluated row by row, or as in `distillation_loss`.
         """
         self.require_row_by_row()
-        batch = self.align(student_logits, **compared)
+        batch = self.align(logits, **compared)
         return Term(batch, self.weights(batch, normalizer), self._evaluate)
 
     def require_row_by_row(self) -> None:
