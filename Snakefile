@@ -33,8 +33,10 @@ localrules:
     all,
     chart,
     data,
+    fetch,
     headline,
     report,
+    sources,
     table,
     track,
 

@@ -14,9 +14,9 @@ from kd.cluster import runs, slurm
 from kd.errors import KdError, nearest
 from kd.experiment import expansion, loading, requirements, stages
 from kd.experiment.layout import Run, logits_path
-from kd.experiment.datasets import FilesDataset
+from kd.experiment.datasets import FilesDataset, HubDataset
 from kd.experiment.logits import DEFAULT, variant_of
-from kd.experiment.models import LocalModel, MicroModel
+from kd.experiment.models import HubModel, LocalModel, MicroModel
 from kd.gpus import visible_gpus
 from kd.provenance.canonical import canonical_json
 from kd.provenance.code import PACKAGE_ROOT, code_digest
@@ -126,6 +126,12 @@ def pretrain_spec(wildcards):
     return spec_of(stages.pretrain_spec, experiment, wildcards.model)
 
 
+def fetch_spec(wildcards):
+    experiment = load(wildcards.experiment)
+    declared(experiment.teachers | experiment.students, wildcards.model, "model")
+    return spec_of(stages.fetch_spec, experiment, wildcards.model)
+
+
 def answer_spec(wildcards):
     experiment = load(wildcards.experiment)
     declared(experiment.teachers, wildcards.teacher, "teacher")
@@ -147,26 +153,20 @@ def student_predict_spec(wildcards):
     experiment = load(wildcards.experiment)
     declared(experiment.students, wildcards.student, "student")
     return spec_of(
-        stages.predict_spec, experiment, wildcards.test, 0, wildcards.student
+        stages.predict_spec, experiment, wildcards.test, None, wildcards.student
     )
 
 
 def native_predict_spec(wildcards):
     experiment = load(wildcards.experiment)
-    student = declared(experiment.students, wildcards.student, "student")
-    shots = student.shots_on(wildcards.test)
-    return spec_of(
-        stages.predict_spec, experiment, wildcards.test, shots, wildcards.student
-    )
+    declared(experiment.students, wildcards.student, "student")
+    return spec_of(stages.predict_spec, experiment, wildcards.test, wildcards.student)
 
 
 def teacher_predict_spec(wildcards):
     experiment = load(wildcards.experiment)
-    teacher = declared(experiment.teachers, wildcards.teacher, "teacher")
-    shots = teacher.shots_on(wildcards.test)
-    return spec_of(
-        stages.predict_spec, experiment, wildcards.test, shots, wildcards.teacher
-    )
+    declared(experiment.teachers, wildcards.teacher, "teacher")
+    return spec_of(stages.predict_spec, experiment, wildcards.test, wildcards.teacher)
 
 
 def score_spec(wildcards):
@@ -238,7 +238,7 @@ def all_data(wildcards):
 
 
 def model_folder(experiment, name):
-    """Where a model lies: trained by the workflow, or given by its path."""
+    """Where a model lies: trained or fetched by the workflow, or given by its path."""
     models = load(experiment).teachers | load(experiment).students
     model = declared(models, name, "model")
     if isinstance(model, MicroModel):
@@ -250,10 +250,7 @@ def model_folder(experiment, name):
                 "config.json. Correct its 'path'."
             )
         return model.path
-    refuse(
-        f"{experiment}.yaml: model '{name}' is on the hub, which the rules do not fetch yet. "
-        "Download it and name its folder with 'source: local'."
-    )
+    return f"results/{experiment}/hub/{name}/model"
 
 
 def teacher_model(wildcards):
@@ -262,6 +259,20 @@ def teacher_model(wildcards):
 
 def student_model(wildcards):
     return model_folder(wildcards.experiment, wildcards.student)
+
+
+def hub_sources():
+    """What the selected experiment takes from the hub: models, and rows of datasets."""
+    models = {**SELECTED.teachers, **SELECTED.students}
+    return [
+        model_folder(SELECTED.name, name)
+        for name, model in models.items()
+        if isinstance(model, HubModel)
+    ] + [
+        f"results/{SELECTED.name}/data/{name}"
+        for name, dataset in SELECTED.datasets.items()
+        if isinstance(dataset, HubDataset)
+    ]
 
 
 def run_method(wildcards):

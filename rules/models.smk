@@ -20,3 +20,27 @@ rule pretrain:
     shell:
         "kd pretrain --spec {params.spec:q} --data {params.data} --out {params.out} "
         "--checkpoints {params.checkpoints} > {log} 2>&1"
+
+
+rule fetch:
+    output:
+        model=directory("results/{experiment}/hub/{model}/model"),
+        manifest="results/{experiment}/hub/{model}/fetch.manifest.json",
+    log:
+        "logs/{experiment}/hub/{model}.log",
+    benchmark:
+        "logs/{experiment}/hub/{model}.benchmark.jsonl"
+    params:
+        spec=fetch_spec,
+        code=code_digest("kd.hub.models"),
+        out="results/{experiment}/hub/{model}",
+    message:
+        "Fetch {wildcards.model} from the hub"
+    shell:
+        "kd fetch --spec {params.spec:q} --out {params.out} > {log} 2>&1"
+
+
+# All that needs a network: `snakemake sources --config experiment=NAME` on a login node.
+rule sources:
+    input:
+        hub_sources(),

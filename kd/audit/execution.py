@@ -67,6 +67,10 @@ def _pretrain(scratch: Scratch, artifact: Artifact) -> list[str]:
     return ["--data", str(folder), "--out", scratch.output(artifact, "")]
 
 
+def _fetch(scratch: Scratch, artifact: Artifact) -> list[str]:
+    return ["--out", scratch.output(artifact, "")]
+
+
 def _answer(scratch: Scratch, artifact: Artifact) -> list[str]:
     return [
         *_model_and_data(scratch, artifact, "train"),
@@ -113,6 +117,7 @@ def _score(scratch: Scratch, artifact: Artifact) -> list[str]:
 _OPTIONS: dict[str, Callable[[Scratch, Artifact], list[str]]] = {
     "data": _data,
     "pretrain": _pretrain,
+    "fetch": _fetch,
     "answer": _answer,
     "extract": _extract,
     "distill": _distill,

@@ -20,6 +20,7 @@ from kd.training.code import distillation_modules
 _CODE = {
     "data": ("kd.data.sources",),
     "pretrain": ("kd.models.stage",),
+    "fetch": ("kd.hub.models",),
     "answer": ("kd.teacher.answers",),
     "extract": ("kd.teacher.extraction",),
     "predict": ("kd.evaluation.predict",),
@@ -73,6 +74,10 @@ def _pretrain(experiment: Experiment, folder: str, _: str) -> Strict:
     return stages.pretrain_spec(experiment, folder.split("/")[1])
 
 
+def _fetch(experiment: Experiment, folder: str, _: str) -> Strict:
+    return stages.fetch_spec(experiment, folder.split("/")[1])
+
+
 def _answer(experiment: Experiment, folder: str, _: str) -> Strict:
     _, teacher, dataset = folder.split("/")
     return stages.answer_spec(experiment, teacher, dataset)
@@ -95,11 +100,10 @@ def _predict(experiment: Experiment, folder: str, _: str) -> Strict:
     subject, dataset = split_evaluation(folder)
     run, name = run_at(subject), model_of(subject)
     if run is not None:
-        return stages.predict_spec(experiment, dataset, 0, run.student)
+        return stages.predict_spec(experiment, dataset, made_of=run.student)
     if name is None:
         raise ValueError("no place of an evaluation")
-    models = experiment.teachers | experiment.students
-    return stages.predict_spec(experiment, dataset, models[name].shots_on(dataset), name)
+    return stages.predict_spec(experiment, dataset, name)
 
 
 def _score(experiment: Experiment, folder: str, _: str) -> Strict:
@@ -117,6 +121,7 @@ def _chart(experiment: Experiment, _: str, name: str) -> Strict:
 _SPECS: dict[str, Callable[[Experiment, str, str], Strict]] = {
     "data": _data,
     "pretrain": _pretrain,
+    "fetch": _fetch,
     "answer": _answer,
     "extract": _extract,
     "distill": _distill,

@@ -113,6 +113,7 @@ class Voice:
             "extract": "logits",
             "distill": "model",
             "pretrain": "model",
+            "fetch": "model",
             "predict": "predictions.parquet",
             "score": "scores.json",
         }

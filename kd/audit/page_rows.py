@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kd.audit.chain import Artifact
-from kd.audit.places import split_evaluation
-from kd.data.prompts import build_prompt, choose_shots
+from kd.audit.places import model_of, split_evaluation
+from kd.data.prompts import choose_shots, prompt_writer
 from kd.data.rows import Row, read_rows
 from kd.errors import KdError
 from kd.evaluation.predictions import Prediction, read_predictions
+from kd.experiment.models import PromptForm
 
 EXAMPLES = 5  # rows that an artifact shows
 _LONGEST = 3000  # characters of a text; longer ones lose their middle
@@ -46,14 +47,16 @@ def _predictions(results: Path, artifact: Artifact) -> str:
 
 
 def _prompts(results: Path, artifact: Artifact) -> dict[str, str]:
-    dataset = split_evaluation(artifact.folder)[1]
+    subject, dataset = split_evaluation(artifact.folder)
     shots, seed = int(artifact.spec["shots"]), int(artifact.spec["seed"])
+    form = PromptForm.model_validate(artifact.spec.get("prompt", {}))
     try:
+        write = prompt_writer(form, results / "hub" / str(model_of(subject)) / "model")
         shown = choose_shots(_rows(results, dataset, "train"), shots, seed) if shots else []
         rows = _rows(results, dataset, "test")[:EXAMPLES]
     except KdError:
         return {}
-    return {row.id: build_prompt(row, shown) for row in rows}
+    return {row.id: write(row, shown) for row in rows}
 
 
 def _prompt(prompt: str | None, row: Prediction) -> str:

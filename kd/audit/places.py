@@ -19,10 +19,21 @@ _WRITERS = {
     "predictions.parquet": "predict",
     "scores.json": "score",
 }
-_MODEL_WRITERS = {"models": "pretrain", "runs": "distill"}
+_MODEL_WRITERS = {"models": "pretrain", "hub": "fetch", "runs": "distill"}
 
 # Stages in the order in which they follow each other.
-STAGES = ("data", "pretrain", "answer", "extract", "distill", "predict", "score", "table", "chart")
+STAGES = (
+    "data",
+    "pretrain",
+    "fetch",
+    "answer",
+    "extract",
+    "distill",
+    "predict",
+    "score",
+    "table",
+    "chart",
+)
 
 # A chart lies beside its table; its manifest bears the table's name, and this.
 CHART = ".chart"
@@ -155,4 +166,6 @@ def input_places(
         return f"data/{role}/pretraining.parquet", f"data/{role}/train.parquet"
     find = _INPUTS.get(stage)
     place = find(folder, role, spec or {}) if find else None
+    if place is not None and place.startswith("models/"):  # trained here, or fetched
+        return place, place.replace("models/", "hub/", 1)
     return () if place is None else (place,)

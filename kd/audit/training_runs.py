@@ -56,7 +56,7 @@ def _identical_weights(voice: Voice, runs: list[Artifact]) -> Iterator[Finding]:
                 artifacts=same,
                 then=voice.remake(same[-1]),
             )
-    for base in voice.scope.of_stage("pretrain"):
+    for base in (*voice.scope.of_stage("pretrain"), *voice.scope.of_stage("fetch")):
         digests = _weight_digests(voice, voice.scope.results / base.folder / "model")
         for artifact in groups.get(digests, []):
             problem = f"its weights are those of {base.folder}: training changed nothing"

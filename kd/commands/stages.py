@@ -72,6 +72,21 @@ def pretrain(
 
 
 @app.command(
+    epilog='Example:  kd fetch --spec \'{"repo": "facebook/opt-350m", "revision": "…"}\' '
+    "--out results/paper/hub/opt"
+)
+def fetch(
+    spec: Spec, out: Annotated[Path, typer.Option(help="Folder to write model/ into.")]
+) -> None:
+    """Fetch a model and its tokenizer from the hub, or find them in its cache."""
+    from kd.experiment.stages import FetchSpec, parse_spec
+    from kd.hub.models import fetch_model
+
+    with exclusive(out):
+        fetch_model(parse_spec(FetchSpec, spec), out)
+
+
+@app.command(
     epilog="Example:  kd answer --spec answer.json --model results/micro/models/llama/model "
     "--data results/micro/data/squad --out results/micro/teachers/llama/squad/answers.parquet"
 )

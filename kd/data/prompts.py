@@ -1,33 +1,68 @@
-"""Plain-text prompts, one template per task, and the way back from generated text.
+"""Prompts, one template per task, and the way back from generated text.
 
-The templates serve the micro world and real data alike. A prompt ends in "Answer:" or
-"Summary:"; the answer follows after a space and ends at the first newline.
+The templates serve the micro world and real data alike. A plain prompt ends in "Answer:" or
+"Summary:"; the answer follows after a space and ends at the first newline. In a chat the same
+texts are the user's turns, in the form of the model's own chat template.
 """
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from kd.data.chat import ChatTemplate, Message
 from kd.data.rows import Row
 from kd.errors import DataError, nearest
+from kd.experiment.models import PromptForm
 
+TITLE = "Title: {title}\n"
 TEMPLATES = {
     "qa": "Context: {context}\nQuestion: {question}\nAnswer:",
-    "qa_titled": "Title: {title}\nContext: {context}\nQuestion: {question}\nAnswer:",
+    "qa_titled": TITLE + "Context: {context}\nQuestion: {question}\nAnswer:",
     "qa_generative": "Story: {context}\nQuestion: {question}\nAnswer:",
     "qa_medical": "Abstract: {context}\nQuestion: {question}\nAnswer:",
     "summary_dialogue": "Dialogue:\n{context}\nSummary:",
 }
 
 
-def build_prompt(row: Row, shots: Sequence[Row]) -> str:
+PLAIN = PromptForm()
+WritePrompt = Callable[[Row, Sequence[Row]], str]
+
+
+def build_prompt(row: Row, shots: Sequence[Row], form: PromptForm = PLAIN) -> str:
     """The examples `shots`, each with its answer, followed by the unanswered `row`.
+
+    Of `form`, instruction and titles count; it is plain text in any case.
 
     Raises:
         DataError: a row's task is unknown.
     """
-    solved = [f"{_question(shot)} {_one_line(shot.answers[0])}\n\n" for shot in shots]
-    return "".join(solved) + _question(row)
+    begin = f"{form.system}\n\n" if form.system else ""
+    solved = [f"{_question(shot, form)} {_one_line(shot.answers[0])}\n\n" for shot in shots]
+    return begin + "".join(solved) + _question(row, form)
+
+
+def chat_messages(row: Row, shots: Sequence[Row], form: PromptForm) -> list[Message]:
+    """The same as turns of a chat: the instruction, then examples, which the model answered."""
+    turns: list[Message] = [{"role": "system", "content": form.system}] if form.system else []
+    for shot in shots:
+        turns.append({"role": "user", "content": _question(shot, form)})
+        turns.append({"role": "assistant", "content": _one_line(shot.answers[0])})
+    return [*turns, {"role": "user", "content": _question(row, form)}]
+
+
+def prompt_writer(form: PromptForm, model: Path) -> WritePrompt:
+    """How prompts of `form` are written for the model in the folder `model`.
+
+    Its folder is read only for a chat: it holds the template.
+
+    Raises:
+        DataError: a chat is asked for, and the model has no template.
+    """
+    if form.style == "plain":
+        return lambda row, shots: build_prompt(row, shots, form)
+    template = ChatTemplate.read(model)
+    return lambda row, shots: template.render(chat_messages(row, shots, form))
 
 
 def follow_up(row: Row) -> str:
@@ -63,12 +98,15 @@ def choose_shots(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     return random.Random(int.from_bytes(digest[:8], "big")).sample(by_id, count)
 
 
-def _question(row: Row) -> str:
+def _question(row: Row, form: PromptForm) -> str:
     if row.task not in TEMPLATES:
         raise DataError(
             f"Row '{row.id}' has the unknown task '{row.task}'. " + nearest(row.task, TEMPLATES)
         )
-    return TEMPLATES[row.task].format(title=row.title, context=row.context, question=row.question)
+    template = TEMPLATES[row.task]
+    if form.title and row.title and not template.startswith(TITLE):
+        template = TITLE + template
+    return template.format(title=row.title, context=row.context, question=row.question)
 
 
 def _one_line(answer: str) -> str:

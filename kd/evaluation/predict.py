@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd.data.prompts import build_prompt, choose_shots
+from kd.data.prompts import choose_shots, prompt_writer
 from kd.data.rows import Row, read_rows
 from kd.evaluation.backends import open_backend
 from kd.evaluation.generation import Generated, generate
@@ -53,7 +53,8 @@ def predict(
         return
     rows = read_rows(inputs["test"])
     shots = choose_shots(read_rows(inputs["train"]), spec.shots, spec.seed) if spec.shots else []
-    prompts = [build_prompt(row, shots) for row in rows]
+    write = prompt_writer(spec.prompt, model_path)
+    prompts = [write(row, shots) for row in rows]
     noted = placement_notes(spec.load, model)
     backend, checked = open_backend(
         model, tokenizer, model_path, spec.generation, placement=spec.load, prompts=prompts

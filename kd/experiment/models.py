@@ -36,12 +36,40 @@ class Pretraining(Strict):
     )
 
 
+class PromptForm(Strict):
+    """The form of a model's prompts on one dataset (`kd.data.prompts`)."""
+
+    style: Literal["plain", "chat"] = "plain"
+    system: str = ""
+    title: bool = False
+
+
+class Prompting(Strict):
+    """How a model is asked. Students are trained and, once distilled, tested on plain prompts."""
+
+    style: Literal["plain", "chat"] = Field(
+        default="plain", description="'chat': turns, in the form of the model's own chat template"
+    )
+    system: str | dict[str, str] = Field(
+        default="", description="instruction before everything else; one text, or one by dataset"
+    )
+    titles: list[str] = Field(
+        default=[], description="datasets whose rows are shown with their titles"
+    )
+
+    def on(self, dataset: str) -> PromptForm:
+        """The form of prompts on `dataset`."""
+        system = self.system if isinstance(self.system, str) else self.system.get(dataset, "")
+        return PromptForm(style=self.style, system=system, title=dataset in self.titles)
+
+
 class _Model(Grown):
     later = frozenset(["load"])
 
     load: Placement | None = Field(
         default=None, description="how it lies in memory while it answers; training is float32"
     )
+    prompt: Prompting = Prompting()
     shots: Natural | dict[str, Natural] = Field(
         default=0, description="few-shot examples in this model's own prompts, by dataset"
     )
@@ -83,7 +111,10 @@ class HubModel(_Model):
 
     source: Literal["hub"]
     repo: str
-    revision: str
+    revision: str = Field(description="a commit; a branch or tag floats, see `kd pin`")
+    convert_pickle: bool = Field(
+        default=False, description="weights that are no safetensors are read safely and converted"
+    )
     scale: Scale | None = None
 
 

@@ -26,7 +26,7 @@ from kd.experiment.expansion import (
 from kd.experiment.layout import Run
 from kd.experiment.logits import DEFAULT, Logits, find_variant, variant_of
 from kd.experiment.methods import Method
-from kd.experiment.models import MicroModel
+from kd.experiment.models import HubModel, MicroModel, PromptForm, Prompting
 from kd.experiment.placement import Placement
 from kd.experiment.requirements import reads_logits, reads_teacher_model
 from kd.experiment.schema import Evaluation, Experiment, Generation, Training
@@ -50,6 +50,14 @@ class PretrainSpec(Strict):
     datasets: list[Name]
 
 
+class FetchSpec(Strict):
+    """Stage `fetch`: one model of the hub."""
+
+    repo: str
+    revision: str
+    convert_pickle: bool = False
+
+
 class AnswerSpec(Grown):
     """Stage `answer`: a teacher's synthetic text for the training and validation rows."""
 
@@ -57,6 +65,7 @@ class AnswerSpec(Grown):
 
     dataset: Name
     shots: Natural
+    prompt: PromptForm = PromptForm()
     seed: Natural
     generation: Generation
     load: Placement | None = None
@@ -92,6 +101,7 @@ class PredictSpec(Grown):
 
     dataset: Name
     shots: Natural
+    prompt: PromptForm = PromptForm()
     seed: Natural
     generation: Generation
     load: Placement | None = None
@@ -172,9 +182,24 @@ def pretrain_spec(experiment: Experiment, name: str) -> PretrainSpec:
         )
     return PretrainSpec(
         name=name,
-        model=model.model_copy(update={"shots": 0, "load": None}),
+        model=model.model_copy(update={"shots": 0, "load": None, "prompt": Prompting()}),
         datasets=used_datasets(experiment),
     )
+
+
+def fetch_spec(experiment: Experiment, name: str) -> FetchSpec:
+    """Specification of a model of the hub.
+
+    Raises:
+        ExperimentError: the model is from elsewhere.
+    """
+    model = (experiment.teachers | experiment.students)[name]
+    if not isinstance(model, HubModel):
+        raise ExperimentError(
+            f"experiment '{experiment.name}': '{name}' has source '{model.source}', so there is "
+            "nothing to fetch."
+        )
+    return FetchSpec(repo=model.repo, revision=model.revision, convert_pickle=model.convert_pickle)
 
 
 def answer_spec(experiment: Experiment, teacher: str, dataset: str) -> AnswerSpec:
@@ -182,6 +207,7 @@ def answer_spec(experiment: Experiment, teacher: str, dataset: str) -> AnswerSpe
     return AnswerSpec(
         dataset=dataset,
         shots=experiment.teachers[teacher].shots_on(dataset),
+        prompt=experiment.teachers[teacher].prompt.on(dataset),
         seed=experiment.seed,
         generation=experiment.generation,
         load=experiment.teachers[teacher].load,
@@ -218,16 +244,24 @@ def distill_spec(experiment: Experiment, run: Run) -> DistillSpec:
 
 
 def predict_spec(
-    experiment: Experiment, dataset: str, shots: int, model: str | None = None
+    experiment: Experiment, dataset: str, model: str | None = None, made_of: str | None = None
 ) -> PredictSpec:
-    """Specification of predictions on `dataset`, by `model` or what was made of it."""
+    """Specification of predictions on `dataset`.
+
+    `model` is a teacher or a student before distillation, asked in its own way. A student that
+    was distilled, `made_of` one of the experiment, is asked as it was trained: plainly, without
+    shots.
+    """
     models = experiment.teachers | experiment.students
+    asked = None if model is None else models[model]
+    loaded = model or made_of
     return PredictSpec(
         dataset=dataset,
-        shots=shots,
+        shots=0 if asked is None else asked.shots_on(dataset),
+        prompt=PromptForm() if asked is None else asked.prompt.on(dataset),
         seed=experiment.seed,
         generation=experiment.generation,
-        load=None if model is None else models[model].load,
+        load=None if loaded is None else models[loaded].load,
     )
 
 

@@ -18,6 +18,7 @@ _LANGUAGE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
 _STEPS = {
     "data": "read the rows of a dataset",
     "pretrain": "train a model from its configuration",
+    "fetch": "fetch a model from the hub",
     "answer": "let a teacher answer the training rows",
     "extract": "store a teacher's next-token distributions over its answers",
     "distill": "train a student on a teacher's answers and distributions",

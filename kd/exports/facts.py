@@ -261,6 +261,10 @@ def _sources(scope: Scope) -> str:
         told.append(f"{artifact.spec.get('name')} ({_origin(dataset)})")
     for artifact in scope.of_stage("pretrain"):
         told.append(f"{artifact.spec.get('name')} (trained from its configuration)")
+    for artifact in scope.of_stage("fetch"):
+        told.append(
+            f"{artifact.folder.split('/')[1]} ({_origin(artifact.spec | {'source': 'hub'})})"
+        )
     return ", ".join(told)
 
 

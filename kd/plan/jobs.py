@@ -13,6 +13,7 @@ from typing import Any
 ORDER = (
     "data",
     "pretrain",
+    "fetch",
     "answer",
     "extract",
     "distill",

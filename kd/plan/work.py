@@ -78,7 +78,7 @@ def subject_of(place: str) -> tuple[str, str]:
     match parts:
         case ("data", dataset, *_):
             return "", dataset
-        case ("models", model, *_):
+        case ("models" | "hub", model, *_):
             return model, ""
         case ("teachers", teacher, dataset, *_):
             return teacher, tested or dataset

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kd.data.prompts import build_prompt, choose_shots
+from kd.data.prompts import choose_shots, prompt_writer
 from kd.data.rows import Row, read_rows
 from kd.errors import ArtifactError, DataError
 from kd.evaluation.backends import open_backend
@@ -84,7 +84,8 @@ def write_answers(
     shown = {row.id for row in shots}
     rows = [("train", row) for row in train if row.id not in shown]
     rows += [("validation", row) for row in read_rows(inputs["validation"])]
-    prompts = [build_prompt(row, shots) for _, row in rows]
+    write = prompt_writer(spec.prompt, model_path)
+    prompts = [write(row, shots) for _, row in rows]
 
     limit = prompt_limit(model, tokenizer, spec.generation)
     encoder_decoder = bool(model.config.is_encoder_decoder)

@@ -366,7 +366,8 @@ class _Stages:
         seed: int = 0,
     ) -> None:
         folder = self.results / subject / "eval" / DATASET
-        spec = stages.predict_spec(self.experiment, DATASET, shots)
+        spec = stages.predict_spec(self.experiment, DATASET, model)
+        spec = spec.model_copy(update={"shots": shots})
         inputs = {
             "model": self.model(model) if model else self.results / subject / "model",
             "test": self.data_folder / "test.parquet",

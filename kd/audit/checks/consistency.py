@@ -10,11 +10,13 @@ from typing import Any
 from kd.audit.chain import Artifact
 from kd.audit.findings import Finding, Status
 from kd.audit.notes import CONSISTENCY, Voice, counted, short, some
+from kd.audit.outside import find_outside
 from kd.audit.scope import Evaluation, Scope
-from kd.data.prompts import build_prompt, choose_shots
+from kd.data.prompts import choose_shots, prompt_writer
 from kd.data.rows import Row, read_rows
 from kd.errors import KdError
 from kd.evaluation.predictions import Prediction, read_predictions
+from kd.experiment.models import PromptForm
 
 _HARDWARE = ("device", "gpu", "machine", "cpu_capability", "threads", "deterministic")
 
@@ -161,6 +163,7 @@ class _Prompts:
     """Test rows, and the hashes of the prompts that a specification makes of them."""
 
     def __init__(self, scope: Scope) -> None:
+        self._scope = scope
         self._data = scope.results / "data"
         self.rows = cache(lambda dataset: read_rows(self._file(dataset, "test")))
         self._train = cache(lambda dataset: read_rows(self._file(dataset, "train")))
@@ -172,11 +175,25 @@ class _Prompts:
     def hashes(self, evaluation: Evaluation) -> list[str]:
         """SHA-256 of each prompt, in the order of the test rows."""
         spec = evaluation.predict.spec
-        return self._hashes(evaluation.dataset, int(spec["shots"]), int(spec["seed"]))
+        form = PromptForm.model_validate(spec.get("prompt", {}))
+        model = self._model(evaluation.predict) if form.style == "chat" else Path()
+        return self._hashes(evaluation.dataset, int(spec["shots"]), int(spec["seed"]), form, model)
 
-    def _make(self, dataset: str, shots: int, seed: int) -> list[str]:
+    def _make(
+        self, dataset: str, shots: int, seed: int, form: PromptForm, model: Path
+    ) -> list[str]:
         shown = choose_shots(self._train(dataset), shots, seed) if shots else []
-        return [_sha256(build_prompt(row, shown)) for row in self.rows(dataset)]
+        write = prompt_writer(form, model)
+        return [_sha256(write(row, shown)) for row in self.rows(dataset)]
+
+    def _model(self, predict: Artifact) -> Path:
+        """The folder of the model that answered: it holds the template of a chat."""
+        for source in self._scope.chain.sources(predict):
+            if source.role == "model" and source.writer is not None:
+                return self._scope.results / source.path
+            if source.role == "model":
+                return find_outside(self._scope, source.path) or Path(source.path)
+        raise KeyError("model")
 
 
 def _sha256(text: str) -> str:

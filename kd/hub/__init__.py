@@ -1,0 +1,1 @@
+"""The Hugging Face hub: models and datasets at pinned revisions, and what is wrong with them."""
