@@ -220,7 +220,7 @@ def source_files(wildcards):
         return []
     files = [f"{experiment.data_root}/{path}" for path in dataset.paths.values()]
     for file in files:
-        if not Path(file).is_file():
+        if not Path(file).exists():
             refuse(
                 f"{wildcards.experiment}.yaml: dataset '{wildcards.dataset}' names {file}, which "
                 "does not exist. Give the folder that holds it: --config data_root=FOLDER"

@@ -1,7 +1,7 @@
 """Rows from where an experiment says they come from: the micro world, files, or the hub.
 
-Files and hub datasets are read by `datasets`; a field map says which of their fields
-(dotted for nested ones, `answers.text`) fills which field of a row.
+Files and hub datasets are read by `datasets`; a field map (`kd.data.fields`) says which of their
+fields fills which field of a row.
 """
 
 import json
@@ -11,9 +11,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from kd.data import micro
+from kd.data.fields import grouped, mapped
+from kd.data.hub import HubReader
+from kd.data.published_layouts import LAYOUTS
 from kd.data.rows import Row, parse_rows, write_rows
 from kd.errors import DataError
-from kd.experiment.datasets import SPLITS, FieldMap, FilesDataset, HubDataset, MicroDataset
+from kd.experiment.datasets import SPLITS, FilesDataset, HubDataset, MicroDataset
 from kd.experiment.stages import DataSpec
 from kd.provenance.manifest import StageRecord
 
@@ -33,7 +36,7 @@ def build_dataset(spec: DataSpec, root: Path, out: Path) -> None:
     """
     files = source_files(spec.dataset, root) if isinstance(spec.dataset, FilesDataset) else {}
     for split, path in files.items():
-        if not path.is_file():
+        if not path.exists():
             raise DataError(
                 f"{path}: no such file (split '{split}' of dataset '{spec.name}'). "
                 "Give the folder that holds it: --config data_root=FOLDER."
@@ -41,7 +44,8 @@ def build_dataset(spec: DataSpec, root: Path, out: Path) -> None:
     record = StageRecord(
         "data", spec, files, ("kd.data.sources",), external=tuple(files), tensors=False
     )
-    splits = _rows(spec, files)
+    hub = HubReader(spec.dataset) if isinstance(spec.dataset, HubDataset) else None
+    splits = _rows(spec, files, hub)
     _refuse_shared_ids(spec.name, splits)
     for stale in out.glob("*.parquet"):
         stale.unlink()
@@ -49,25 +53,34 @@ def build_dataset(spec: DataSpec, root: Path, out: Path) -> None:
         write_rows(rows, out / f"{split}.parquet")
     record.write(
         *(out / f"{split}.parquet" for split in splits),
-        notes={"rows": {split: len(rows) for split, rows in splits.items()}},
+        notes={"rows": {split: len(rows) for split, rows in splits.items()}}
+        | ({"commit": hub.commit, "licence": hub.licence} if hub else {}),
     )
 
 
-def _rows(spec: DataSpec, files: Mapping[str, Path]) -> dict[str, list[Row]]:
+def _rows(spec: DataSpec, files: Mapping[str, Path], hub: HubReader | None) -> dict[str, list[Row]]:
     dataset = spec.dataset
     if isinstance(dataset, MicroDataset):
         return _generate(dataset, spec)
-    if isinstance(dataset, FilesDataset):
-        loaded = {split: (str(files[split]), _read_file(files[split])) for split in SPLITS}
-    else:
-        loaded = {
-            split: (f"{dataset.repo} ({split})", _read_hub(dataset, split)) for split in SPLITS
-        }
     sizes = dataset.splits.model_dump() if dataset.splits else {}
-    return {
-        split: parse_rows(_mapped(records[: sizes.get(split)], dataset, where), where)
-        for split, (where, records) in loaded.items()
-    }
+    found = {}
+    for split in SPLITS:
+        if isinstance(dataset, FilesDataset):
+            where, records = str(files[split]), _read_path(dataset, files[split], split)
+        else:
+            assert hub is not None
+            where, records = f"{dataset.repo} ({split})", hub.read(split)
+        rows = mapped(records, dataset.fields, dataset.task, where)
+        if isinstance(dataset, HubDataset) and dataset.group_ids is not None:
+            rows = grouped(rows, dataset.group_ids, where)
+        found[split] = parse_rows(rows[: sizes.get(split)], where)
+    return found
+
+
+def _read_path(dataset: FilesDataset, path: Path, split: str) -> list[dict[str, Any]]:
+    if dataset.layout == "rows":
+        return _read_file(path)
+    return LAYOUTS[dataset.layout](path, split)
 
 
 def _generate(dataset: MicroDataset, spec: DataSpec) -> dict[str, list[Row]]:
@@ -140,71 +153,6 @@ def _check_record(line: str, types: dict[str, str], where: str) -> None:
                 f"{where}: '{field}' is of type {kind}, in earlier rows {types[field]}. "
                 "Use one type."
             )
-
-
-def _read_hub(dataset: HubDataset, split: str) -> list[dict[str, Any]]:
-    from datasets import load_dataset
-
-    try:
-        loaded = load_dataset(
-            dataset.repo,
-            dataset.config,
-            split=dataset.hub_splits[split],  # type: ignore[index]
-            revision=dataset.revision,
-        )
-    except (OSError, ValueError) as error:
-        cause = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"dataset '{dataset.repo}' at revision '{dataset.revision}' cannot be loaded "
-            f"({cause}). Check the name and revision, or fetch it where there is network."
-        ) from None
-    return [dict(record) for record in loaded]
-
-
-def _pick(record: Mapping[str, Any], path: str) -> Any:
-    value: Any = record
-    for part in path.split("."):
-        value = value[part]
-    return value
-
-
-def _mapped(
-    records: Sequence[Mapping[str, Any]], dataset: FilesDataset | HubDataset, where: str
-) -> list[dict[str, Any]]:
-    fields: FieldMap = dataset.fields
-    mapped = []
-    for number, record in enumerate(records, start=1):
-        try:
-            mapped.append(_as_row(record, fields, dataset.task))
-        except ValueError as error:
-            raise DataError(f"{where}, row {number}: {error}") from None
-        except (KeyError, TypeError):
-            wanted = ", ".join(str(field) for field in fields.model_dump().values() if field)
-            raise DataError(
-                f"{where}, row {number}: has the fields {', '.join(sorted(record))}, but "
-                f"{wanted} are wanted. Map them with 'fields' in the experiment."
-            ) from None
-    return mapped
-
-
-def _as_row(record: Mapping[str, Any], fields: FieldMap, task: str) -> dict[str, Any]:
-    answers = _pick(record, fields.answers)
-    if isinstance(answers, dict):
-        keys = ", ".join(sorted(answers))
-        raise ValueError(
-            f"'{fields.answers}' holds the fields {keys}. Map one of them: "
-            f"answers: {fields.answers}.{sorted(answers)[-1]}."
-        )
-    if answers is None or _pick(record, fields.id) is None:
-        raise ValueError(f"'{fields.id}' and '{fields.answers}' must not be null.")
-    return {
-        "id": str(_pick(record, fields.id)),
-        "task": task,
-        "title": _pick(record, fields.title) or "" if fields.title else "",
-        "context": _pick(record, fields.context),
-        "question": _pick(record, fields.question) or "" if fields.question else "",
-        "answers": [answers] if isinstance(answers, str) else list(answers),
-    }
 
 
 def _refuse_shared_ids(name: str, splits: Mapping[str, Sequence[Row]]) -> None:

@@ -1,13 +1,22 @@
 """Datasets in an experiment file: generated, read from files, or from the hub."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kd.experiment.base import Name, Natural, Positive, Score, Strict
 
 Task = Literal["qa", "qa_titled", "qa_generative", "qa_medical", "summary_dialogue"]
 SPLITS = ("train", "validation", "test")
+Given = TypeVar("Given")
+
+
+def _require_splits(given: dict[str, Given]) -> dict[str, Given]:
+    missing = [split for split in SPLITS if split not in given]
+    if missing:
+        raise ValueError(f"misses the split(s) {', '.join(missing)}")
+    return given
 
 
 class SplitSizes(Strict):
@@ -22,13 +31,17 @@ class SplitSizes(Strict):
 
 
 class FieldMap(Strict):
-    """Which field of the source fills which field of a row (`None`: left empty)."""
+    """Which field of the source fills which field of a row (`None`: left empty).
+
+    Dots lead into nested fields, a number to one entry of a list: `spans.0.text`. Without a
+    number all entries are meant: several answers, or pieces of one context.
+    """
 
     id: str = "id"
     context: str = "context"
     question: str | None = "question"
     title: str | None = None
-    answers: str = "answers"
+    answers: str | list[str] = "answers"
 
 
 class _Dataset(Strict):
@@ -50,6 +63,10 @@ class FilesDataset(_Dataset):
     """Rows read from local JSONL, parquet or CSV files, through `datasets`."""
 
     source: Literal["files"]
+    layout: Literal["rows", "squad", "pubmedqa", "fairytaleqa"] = Field(
+        default="rows",
+        description="'rows': a row a record; the others: files as their authors publish them",
+    )
     paths: dict[Literal["train", "validation", "test"], str] = Field(
         description="one file per split, below the experiment's 'data_root'"
     )
@@ -59,10 +76,25 @@ class FilesDataset(_Dataset):
     @field_validator("paths")
     @classmethod
     def _all_splits(cls, paths: dict[str, str]) -> dict[str, str]:
-        missing = [split for split in SPLITS if split not in paths]
-        if missing:
-            raise ValueError(f"misses the split(s) {', '.join(missing)}")
-        return paths
+        return _require_splits(paths)
+
+
+class HubRows(Strict):
+    """Rows of one split of a repository, or of a part of it that is drawn by seed."""
+
+    split: str = Field(description="as the repository calls it, or a slice: 'train[:50000]'")
+    config: str | None = Field(default=None, description="by default the dataset's")
+    hold_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="share of the split that is set aside, shuffled by 'seed'"
+    )
+    part: Literal["kept", "held_out"] = "kept"
+    seed: Natural = 42
+
+    @model_validator(mode="after")
+    def _drawn(self) -> "HubRows":
+        if self.hold_out is None and self.part == "held_out":
+            raise ValueError("'part: held_out' needs 'hold_out', the share that is set aside")
+        return self
 
 
 class HubDataset(_Dataset):
@@ -70,14 +102,40 @@ class HubDataset(_Dataset):
 
     source: Literal["hub"]
     repo: str
-    revision: str
+    revision: str = Field(description="a commit; a branch or tag floats, see `kd pin`")
     config: str | None = None
-    hub_splits: dict[Literal["train", "validation", "test"], str]
+    hub_splits: dict[Literal["train", "validation", "test"], str | HubRows]
+    group_ids: str | None = Field(
+        default=None,
+        description="pattern of ids of rows that are one row with several answers; its group is "
+        "that row's id",
+    )
     fields: FieldMap = FieldMap()
     splits: SplitSizes | None = Field(default=None, description="keep only the first rows")
     rows: SplitSizes | None = Field(
         default=None, description="rows of each split as published, for estimates"
     )
+
+    @field_validator("hub_splits")
+    @classmethod
+    def _all_splits(cls, given: dict[str, str | HubRows]) -> dict[str, str | HubRows]:
+        return _require_splits(given)
+
+    @field_validator("group_ids")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        try:
+            if pattern is not None and re.compile(pattern).groups != 1:
+                raise ValueError("must hold one group in round brackets: the id that rows share")
+        except re.error as error:
+            raise ValueError(f"is no regular expression ({error})") from None
+        return pattern
+
+    def rows_of(self, split: str) -> HubRows:
+        """Where the rows of `split` are."""
+        given = self.hub_splits[split]  # type: ignore[index]
+        rows = HubRows(split=given) if isinstance(given, str) else given
+        return rows if rows.config else rows.model_copy(update={"config": self.config})
 
 
 Dataset = Annotated[MicroDataset | FilesDataset | HubDataset, Field(discriminator="source")]

@@ -82,6 +82,7 @@ def test_a_build_of_a_version_is_that_version(tmp_path):
     [
         ("data/squad/test.parquet", ("data/squad", "data")),
         ("models/opt/model", ("models/opt", "pretrain")),
+        ("hub/opt/model", ("hub/opt", "fetch")),
         ("teachers/llama/squad/answers.parquet", ("teachers/llama/squad", "answer")),
         ("teachers/llama/squad/logits", ("teachers/llama/squad", "extract")),
         ("runs/d/t/s/m/f100/s0/model", ("runs/d/t/s/m/f100/s0", "distill")),
@@ -100,7 +101,10 @@ def test_a_place_tells_what_it_must_have_read():
     run = Run("squad", "llama", "opt", "uld", 100, 3)
     assert run_at(f"{run.path}/eval/qed") == run
     assert input_places("predict", f"{run.path}/eval/qed", "model") == (f"{run.path}/model",)
-    assert input_places("predict", "native/squad/opt/eval/qed", "model") == ("models/opt/model",)
+    assert input_places("predict", "native/squad/opt/eval/qed", "model") == (
+        "models/opt/model",
+        "hub/opt/model",
+    )
     assert input_places("distill", run.path, "logits") == ("teachers/llama/squad/logits",)
     assert input_places("distill", run.path, "something") == ()
     assert run_at("runs/squad/llama/opt/uld/f100") is None
