@@ -94,7 +94,7 @@ def _encoder_folder(settings: BertScore) -> Path | Unavailable:
     except ImportError:
         return Unavailable("the package bert-score is not installed")
     name = _name(settings)
-    folder = _folder(settings.model)
+    folder = _folder(settings.model, settings.revision)
     if folder is None:
         return Unavailable(f"no local folder '{name}', and the hub cannot be reached")
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
@@ -104,7 +104,7 @@ def _encoder_folder(settings: BertScore) -> Path | Unavailable:
     return folder
 
 
-def _folder(model: str) -> Path | None:
+def _folder(model: str, revision: str | None) -> Path | None:
     path = Path(model)
     if path.is_dir():
         return path.resolve()
@@ -113,7 +113,9 @@ def _folder(model: str) -> Path | None:
     from huggingface_hub import snapshot_download  # only for hub names
 
     try:
-        found = snapshot_download(model, allow_patterns=["*.json", "*.txt", "*.safetensors"])
+        found = snapshot_download(
+            model, revision=revision, allow_patterns=["*.json", "*.txt", "*.safetensors"]
+        )
     except (OSError, ValueError):  # no network, no such repository, no valid name
         return None
     return Path(found)

@@ -22,6 +22,7 @@ def check_references(experiment: Experiment) -> list[str]:
     found = [
         *_table_names(experiment),
         *_shots(experiment),
+        *_undefined("training_on", experiment.training_on, experiment.datasets),
         *_losses(experiment),
         *_tokenizer_pairs(experiment),
         *_bertscore(experiment),
@@ -55,6 +56,11 @@ def _shots(experiment: Experiment) -> Iterator[str]:
         for name, model in models.items():
             if isinstance(model.shots, dict):
                 yield from _undefined(f"{role}.{name}.shots", model.shots, experiment.datasets)
+            if isinstance(model.prompt.system, dict):
+                key = f"{role}.{name}.prompt.system"
+                yield from _undefined(key, model.prompt.system, experiment.datasets)
+            key = f"{role}.{name}.prompt.titles"
+            yield from _undefined(key, model.prompt.titles, experiment.datasets)
 
 
 def _losses(experiment: Experiment) -> Iterator[str]:

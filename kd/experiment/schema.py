@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from kd.errors import nearest
 from kd.experiment.base import (
     Curve,
     Grown,
@@ -67,6 +68,11 @@ class Training(Grown):
         description="every so many steps, from the first on, it is said by how much the loss may "
         "be off for what a store left out; under 'max_logit_error' at each",
     )
+    replicas: Positive = Field(
+        default=1,
+        description="train on one of so many equal parts of the rows, drawn by seed: what one of "
+        "several replicas learns that are never synchronised",
+    )
     fused_head: bool = Field(
         default=False,
         description="evaluate the student's output layer together with the losses, a few rows at "
@@ -118,6 +124,7 @@ class BertScore(Strict):
     """The encoder behind BERTScore. The paper's: roberta-large, layer 17, rescaled."""
 
     model: str = Field(description="local model folder, or a hub name where there is network")
+    revision: str | None = Field(default=None, description="of a hub name: a commit, see `kd pin`")
     layer: Positive
     rescale: bool = False
 
@@ -178,6 +185,9 @@ class Experiment(Grown):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="of models that are not micro; 'cuda' refuses to run without"
     )
+    training_on: dict[Name, dict[str, Any]] = Field(
+        default={}, description="keys of 'training' that differ on a dataset, by its name"
+    )
     generation: Generation = Generation()
     evaluation: Evaluation = Evaluation()
     logits: Annotated[dict[Name, Logits], BeforeValidator(named_variants)] = Field(
@@ -234,6 +244,29 @@ class Experiment(Grown):
             if name in taken:
                 raise ValueError(f"'{name}' is the name of another column: rename the method")
         return methods
+
+    @field_validator("training_on")
+    @classmethod
+    def _known_training(cls, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for dataset, keys in given.items():
+            for key in keys:
+                if key not in Training.model_fields:
+                    raise ValueError(
+                        f"'{dataset}.{key}' is no key of 'training'. "
+                        f"{nearest(key, Training.model_fields)}"
+                    )
+        return given
+
+    def training_for(self, dataset: str) -> Training:
+        """How students are trained on `dataset`."""
+        own = self.training_on.get(dataset, {})
+        return Training.model_validate(self.training.model_dump() | own)
+
+    @model_validator(mode="after")
+    def _every_training(self) -> "Experiment":
+        for dataset in self.training_on:
+            self.training_for(dataset)
+        return self
 
     @model_validator(mode="after")
     def _distinct_models(self) -> "Experiment":

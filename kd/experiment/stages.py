@@ -167,8 +167,11 @@ class ReportSpec(Strict):
 
 
 def data_spec(experiment: Experiment, dataset: str) -> DataSpec:
-    """Specification of the rows of `dataset`. Its metric belongs to tables, not to its rows."""
-    declared = experiment.datasets[dataset].model_copy(update={"metric": "f1"})
+    """Specification of the rows of `dataset`. Its metric and published size are not read."""
+    unread = {"metric": "f1"} | (
+        {"rows": None} if experiment.datasets[dataset].source == "hub" else {}
+    )
+    declared = experiment.datasets[dataset].model_copy(update=unread)
     return DataSpec(name=dataset, dataset=declared, seed=experiment.seed)
 
 
@@ -235,7 +238,7 @@ def distill_spec(experiment: Experiment, run: Run) -> DistillSpec:
     return DistillSpec(
         dataset=run.dataset,
         method=method.model_copy(update={"logits": named}),
-        training=experiment.training,
+        training=experiment.training_for(run.dataset),
         fraction=run.fraction,
         seed=run.seed,
         max_logit_error=experiment.max_logit_error if stored else None,

@@ -28,7 +28,7 @@ from kd.resume.finished import is_done, settle
 from kd.teacher.answers import Answer, read_answers
 from kd.training.batches import Batch, Collator, total_steps
 from kd.training.code import distillation_modules
-from kd.training.examples import Example, ExampleSet, build_examples, subset
+from kd.training.examples import Example, ExampleSet, build_examples, one_part, subset
 from kd.training.head import require_linear_head
 from kd.training.live import LiveTeacher
 from kd.training.loop import Loop, Material
@@ -243,7 +243,11 @@ def _examples(
     tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[dict[str, list[Example]], dict[str, Any]]:
     chosen = {
-        "train": subset(_of_split(answers, "train"), spec.fraction, spec.seed),
+        "train": one_part(
+            subset(_of_split(answers, "train"), spec.fraction, spec.seed),
+            spec.training.replicas,
+            spec.seed,
+        ),
         "validation": _of_split(answers, "validation"),
     }
     responses = spec.method.responses

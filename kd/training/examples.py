@@ -103,3 +103,16 @@ def subset(answers: Sequence[Answer], percent: int, seed: int) -> list[Answer]:
     order = list(range(len(answers)))
     random.Random(f"subset-{seed}").shuffle(order)
     return [answers[index] for index in sorted(order[:keep])]
+
+
+def one_part(answers: list[Answer], parts: int, seed: int) -> list[Answer]:
+    """One of so many equal parts of `answers`, drawn by seed: what one of several replicas reads.
+
+    In the paper's code (llm-recipes, data/sampler.py) replica 0 reads every `parts`-th batch of a
+    shuffle that is the same in every epoch. Answers keep their order.
+    """
+    if parts == 1:
+        return answers
+    order = list(range(len(answers)))
+    random.Random(f"replica-{seed}").shuffle(order)
+    return [answers[index] for index in sorted(order[: max(1, len(answers) // parts)])]
