@@ -51,9 +51,7 @@ class HubReader:
         with TemporaryDirectory() as cache:
             loaded = self._load(rows, cache)
             if rows.hold_out is not None:
-                parts = loaded.train_test_split(
-                    test_size=rows.hold_out, seed=rows.seed, keep_in_memory=True
-                )
+                parts = loaded.train_test_split(test_size=rows.hold_out, seed=rows.seed)
                 loaded = parts["train" if rows.part == "kept" else "test"]
             return list(loaded.to_list())
 

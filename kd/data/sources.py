@@ -20,7 +20,13 @@ from kd.experiment.datasets import SPLITS, FilesDataset, HubDataset, MicroDatase
 from kd.experiment.stages import DataSpec
 from kd.provenance.manifest import StageRecord
 
-_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+_FORMATS = {
+    ".jsonl": "json",
+    ".jsonlines": "json",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".csv": "csv",
+}
 
 
 def source_files(dataset: FilesDataset, root: Path) -> dict[str, Path]:

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from kd.experiment.models import TokenizerSpec
+from kd.hub.access import COMMIT
 from kd.models.tokenizers import train_tokenizer
 
 TEXTS = ["Context: Ada was born in Oslo.\nQuestion: Where was Ada born?\nAnswer: Oslo\n"] * 3
@@ -120,17 +121,27 @@ class HubCache:
         self.seal(folder)
         return folder.name
 
-    def dataset(self, name: str, files: dict[str, list[dict]], *revisions: str) -> str:
-        """A dataset's repository of parquet or jsonl files; returns its commit."""
+    def dataset(
+        self, name: str, files: dict[str, list[dict]], revision: str = "main", card: str = ""
+    ) -> str:
+        """A dataset's repository of parquet, csv or jsonl files; returns its commit."""
+        import pandas as pd
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        folder = self.snapshot(name, *(revisions or ("main",)), kind="dataset")
+        if COMMIT.fullmatch(revision):
+            folder = self.snapshot(name, kind="dataset", commit=revision)
+        else:
+            folder = self.snapshot(name, revision, kind="dataset")
+        if card:
+            (folder / "README.md").write_text(card)
         for path, records in files.items():
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
             if file.suffix == ".parquet":
                 pq.write_table(pa.Table.from_pylist(records), file)
+            elif file.suffix == ".csv":
+                pd.DataFrame(records).to_csv(file, index=False)
             else:
                 file.write_text("".join(json.dumps(record) + "\n" for record in records))
         return folder.name
