@@ -128,7 +128,8 @@ def pretrain_spec(wildcards):
 
 def fetch_spec(wildcards):
     experiment = load(wildcards.experiment)
-    declared(experiment.teachers | experiment.students, wildcards.model, "model")
+    if wildcards.model != stages.ENCODER:
+        declared(experiment.teachers | experiment.students, wildcards.model, "model")
     return spec_of(stages.fetch_spec, experiment, wildcards.model)
 
 
@@ -264,11 +265,11 @@ def student_model(wildcards):
 def hub_sources():
     """What the selected experiment takes from the hub: models, and rows of datasets."""
     models = {**SELECTED.teachers, **SELECTED.students}
-    return [
-        model_folder(SELECTED.name, name)
-        for name, model in models.items()
-        if isinstance(model, HubModel)
-    ] + [
+    fetched = [name for name, model in models.items() if isinstance(model, HubModel)]
+    encoder = SELECTED.evaluation.bertscore
+    if encoder is not None and not Path(encoder.model).exists():
+        fetched.append(stages.ENCODER)
+    return [f"results/{SELECTED.name}/hub/{name}/model" for name in fetched] + [
         f"results/{SELECTED.name}/data/{name}"
         for name, dataset in SELECTED.datasets.items()
         if isinstance(dataset, HubDataset)

@@ -20,13 +20,52 @@ def show(table: Annotated[Path, typer.Argument(help="A table's csv file.")]) -> 
 def check(
     experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
 ) -> None:
-    """Validate an experiment file and report every finding at once."""
+    """Validate an experiment file, and its models, data and machine: every finding at once.
+
+    Exit status: 0 nothing stops it here, 1 something does, 2 the file is not valid.
+    """
+    from kd.check.experiment import check_experiment
+    from kd.check.findings import counted
     from kd.experiment.expansion import all_runs
     from kd.experiment.loading import find_experiment, load_experiment
 
     loaded = load_experiment(find_experiment(experiment))
     runs = len(all_runs(loaded))
     print(f"{loaded.name}: valid; tables {', '.join(loaded.tables)}; {runs} distillations")
+    findings = check_experiment(loaded)
+    for finding in findings:
+        print(finding)
+    if findings:
+        print(counted(findings))
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Examples:  kd pin paper  |  kd pin paper --check")
+def pin(
+    experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what floats; exit status 1 if something does.")
+    ] = False,
+) -> None:
+    """Replace branches and tags of the hub in an experiment file by the commits they stand for."""
+    from kd.experiment.loading import find_experiment
+    from kd.hub.pinning import floating, pin_file
+
+    path = find_experiment(experiment)
+    if check:
+        found = floating(path)
+        for one in found:
+            print(f"{one.file.name}: {one.key}: {one.repository} floats")
+        if found:
+            raise typer.Exit(1)
+        print(f"{path.name}: every revision is a commit")
+        return
+    pinned = pin_file(path)
+    for key, repository, commit in pinned:
+        print(f"{path.name}: {key}: {repository} is {commit}")
+    if not pinned:
+        print(f"{path.name}: every revision is a commit")
 
 
 @app.command(epilog="Example:  kd experiments")

@@ -31,6 +31,7 @@ from kd.experiment.placement import Placement
 from kd.experiment.requirements import reads_logits, reads_teacher_model
 from kd.experiment.schema import Evaluation, Experiment, Generation, Training
 
+ENCODER = "bertscore-encoder"  # name of its folder beside those of models
 AnySpec = TypeVar("AnySpec", bound=Strict)
 
 
@@ -191,11 +192,14 @@ def pretrain_spec(experiment: Experiment, name: str) -> PretrainSpec:
 
 
 def fetch_spec(experiment: Experiment, name: str) -> FetchSpec:
-    """Specification of a model of the hub.
+    """Specification of a model of the hub, or of the encoder behind BERTScore.
 
     Raises:
         ExperimentError: the model is from elsewhere.
     """
+    encoder = experiment.evaluation.bertscore
+    if name == ENCODER and encoder is not None:
+        return FetchSpec(repo=encoder.model, revision=encoder.revision or "main")
     model = (experiment.teachers | experiment.students)[name]
     if not isinstance(model, HubModel):
         raise ExperimentError(

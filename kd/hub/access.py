@@ -72,6 +72,7 @@ def hub_errors(repository: Repository) -> Iterator[None]:
         HubError: one sentence: what is wrong, and what to do.
     """
     from huggingface_hub import errors
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # any connection's
 
     try:
         yield
@@ -83,7 +84,7 @@ def hub_errors(repository: Repository) -> Iterator[None]:
         ) from None
     except errors.HfHubHTTPError as error:
         raise _answered(repository, error) from None
-    except (errors.LocalEntryNotFoundError, ConnectionError) as error:
+    except (errors.LocalEntryNotFoundError, ConnectionError, HTTPError) as error:
         raise _unavailable(repository, error) from None
 
 

@@ -73,13 +73,20 @@ def card_licence(text: str) -> str | None:
     return ", ".join(map(str, found)) if isinstance(found, list) else found and str(found)
 
 
-def fetch(repository: Repository, patterns: Sequence[str], *, folders: bool = False) -> Snapshot:
+def fetch(
+    repository: Repository,
+    patterns: Sequence[str],
+    *,
+    folders: bool = False,
+    cached: bool = False,
+) -> Snapshot:
     """Download what matches `patterns`, or find it in the cache.
 
     Args:
         repository: which, and at which revision.
         patterns: of names of files.
         folders: also in the repository's folders.
+        cached: do not ask the hub.
 
     Raises:
         HubError: it cannot be had.
@@ -94,6 +101,7 @@ def fetch(repository: Repository, patterns: Sequence[str], *, folders: bool = Fa
                 revision=repository.revision,
                 allow_patterns=list(patterns),
                 ignore_patterns=None if folders else ["*/*"],
+                local_files_only=cached,
             )
         except ValueError as error:
             if type(error) is not ValueError:  # its subclasses have sentences of their own

@@ -1,0 +1,1 @@
+"""What would stop an experiment on this machine, found before its first job."""

@@ -1,0 +1,172 @@
+"""All findings about an experiment at once: models, datasets, licences, memory, revisions."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from kd.check.findings import Finding, ordered
+from kd.check.memory import gpu_memory, memory_findings
+from kd.check.models import Asked, Description, asked_models, problems
+from kd.check.repositories import Described, Hub
+from kd.experiment.datasets import HubDataset
+from kd.experiment.expansion import table_rows
+from kd.experiment.models import HubModel
+from kd.experiment.schema import Experiment
+from kd.hub.access import HubError, Repository
+
+
+def check_experiment(
+    experiment: Experiment, gpu: Callable[[], float | None] = gpu_memory
+) -> list[Finding]:
+    """What would stop `experiment` here, what would surprise, and what could not be checked.
+
+    Small files of models are fetched (configuration, tokenizer), weights and rows are not. An
+    experiment whose models and rows are all made inside the workflow has no findings.
+
+    Args:
+        experiment: what is checked.
+        gpu: bytes of a GPU of this machine, or None.
+    """
+    hub = Hub()
+    models = list(asked_models(experiment, _uses(experiment)))
+    found = [
+        *_models(experiment, models, hub),
+        *_datasets(experiment, hub),
+        *_encoder(experiment, hub),
+    ]
+    if models:
+        found.extend(memory_findings(experiment, models, gpu()))
+    if found and not hub.reachable:
+        found.append(
+            Finding(
+                "unknown",
+                "machine",
+                "the hub was not asked (offline): access, licences and what branches stand for are "
+                "those of the cache, and what is not there was not checked. Where there is "
+                f"network: `kd check {experiment.name}`, then `snakemake sources --config "
+                f"experiment={experiment.name}`.",
+            )
+        )
+    return ordered(found)
+
+
+def _uses(experiment: Experiment) -> dict[str, list[str]]:
+    """The datasets that each model answers or learns from."""
+    uses: dict[str, list[str]] = {}
+    for table in experiment.tables:
+        for row in table_rows(experiment, table):
+            for model in (row.teacher, row.student):
+                for dataset in (row.dataset, row.tested):
+                    if dataset not in uses.setdefault(model, []):
+                        uses[model].append(dataset)
+    return uses
+
+
+def _models(experiment: Experiment, models: Iterable[Asked], hub: Hub) -> Iterator[Finding]:
+    for asked in models:
+        if isinstance(asked.model, HubModel):
+            yield from _hub_model(experiment, asked, asked.model, hub)
+            continue
+        folder = Path(asked.model.path)
+        yield from _described(experiment, asked, folder, f"in {folder}")
+
+
+def _hub_model(
+    experiment: Experiment, asked: Asked, model: HubModel, hub: Hub
+) -> Iterator[Finding]:
+    repository = Repository("model", model.repo, model.revision)
+    yield from _floating(experiment, asked.key, repository)
+    try:
+        described = hub.describe(repository)
+    except HubError as error:
+        yield _unavailable(asked.key, repository, error)
+        return
+    yield from _licence(asked.key, repository, described)
+    weights = "safetensors" if described.safetensors else "a pickle, which is converted"
+    if not described.safetensors and not model.convert_pickle:
+        # A cache may hold the small files alone.
+        where = "the cache holds" if described.cached else "the repository holds"
+        yield Finding(
+            "error",
+            asked.key,
+            f"{repository}: {where} no safetensors. Name a revision that has them (often "
+            "'refs/pr/N'), or set 'convert_pickle: true'; offline, fetch it first.",
+        )
+        return
+    assert described.folder is not None
+    yield from _described(experiment, asked, described.folder, f"{repository}, {weights}")
+
+
+def _described(experiment: Experiment, asked: Asked, folder: Path, told: str) -> Iterator[Finding]:
+    found = Description(folder)
+    wrong = list(problems(experiment, asked, found))
+    for severity, text in wrong:
+        yield Finding(severity, asked.key, text)
+    if not any(severity == "error" for severity, _ in wrong):
+        reads = f"{found.positions} tokens" if found.positions else "no fixed length"
+        yield Finding("ok", asked.key, f"{told}, reads {reads}.")
+
+
+def _datasets(experiment: Experiment, hub: Hub) -> Iterator[Finding]:
+    for name, dataset in experiment.datasets.items():
+        if isinstance(dataset, HubDataset):
+            repository = Repository("dataset", dataset.repo, dataset.revision)
+            yield from _reachable(experiment, f"datasets.{name}", repository, hub)
+
+
+def _encoder(experiment: Experiment, hub: Hub) -> Iterator[Finding]:
+    """BERTScore's encoder; without it that score is missing from tables, and nothing fails."""
+    settings = experiment.evaluation.bertscore
+    if settings is None or Path(settings.model).is_dir():
+        return
+    repository = Repository("model", settings.model, settings.revision or "main")
+    for finding in _reachable(experiment, "evaluation.bertscore", repository, hub):
+        if finding.severity != "error":
+            yield finding
+        else:
+            text = f"{finding.text} Without it tables show 'n/a' for BERTScore."
+            yield Finding("warning", finding.subject, text)
+
+
+def _reachable(
+    experiment: Experiment, key: str, repository: Repository, hub: Hub
+) -> Iterator[Finding]:
+    yield from _floating(experiment, key, repository)
+    try:
+        described = hub.describe(repository)
+    except HubError as error:
+        yield _unavailable(key, repository, error)
+        return
+    yield from _licence(key, repository, described)
+    yield Finding("ok", key, f"{repository}.")
+
+
+def _unavailable(key: str, repository: Repository, error: HubError) -> Finding:
+    """What to do when offline is the same for all, and said once."""
+    if error.problem in ("offline", "unreachable"):
+        text = f"{repository} is not in this machine's cache, and the hub cannot be asked."
+        return Finding("error", key, text)
+    return Finding("error", key, str(error))
+
+
+def _floating(experiment: Experiment, key: str, repository: Repository) -> Iterator[Finding]:
+    if not repository.pinned:
+        yield Finding(
+            "warning",
+            key,
+            f"'revision: {repository.revision}' floats: it may mean something else tomorrow, and "
+            f"`kd audit` refuses it. Run `kd pin {experiment.name}`.",
+        )
+
+
+def _licence(key: str, repository: Repository, described: Described) -> Iterator[Finding]:
+    licence = described.licence
+    if licence is None:
+        where = " in the cache" if described.cached else f" at {repository.page}"
+        yield Finding("unknown", key, f"licence: none is stated{where}. Ask its authors.")
+    elif "-nc" in licence or licence in ("other", "unknown", "llama2"):
+        yield Finding(
+            "warning",
+            key,
+            f"licence '{licence}' sets conditions (read {repository.page}): students that learn "
+            "from it may be bound by them.",
+        )
