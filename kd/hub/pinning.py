@@ -18,7 +18,6 @@ from kd.experiment.schema import Experiment
 from kd.hub.access import HubError, Repository, hub_errors, offline
 from kd.provenance.files import write_text
 
-_BLOCKS = ("datasets", "teachers", "students")
 _ENCODER = "evaluation.bertscore"
 
 
@@ -124,8 +123,9 @@ def _write(path: Path, commits: list[tuple[Floating, str]]) -> None:
             "refused",
         )
     new = text
-    for one, commit in sorted(commits, key=lambda pair: -(pair[0].start or 0)):
-        new = new[: one.start] + commit + new[one.end :]
+    places = {(one.start or 0, one.end): commit for one, commit in commits}  # some share one
+    for (start, end), commit in sorted(places.items(), reverse=True):
+        new = new[:start] + commit + new[end:]
     if new != text:
         write_text(path, new)
 
@@ -159,5 +159,7 @@ def _find(node: yaml.Node | None, key: str) -> yaml.Node | None:
     for part in key.split("."):
         if not isinstance(node, yaml.MappingNode):
             return None
-        node = next((value for name, value in node.value if name.value == part), None)
+        own = {name.value: value for name, value in node.value}
+        merged = own.get("<<")  # a block that another one takes over
+        node = own.get(part) or (_find(merged, part) if merged is not None else None)
     return node
