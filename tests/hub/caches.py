@@ -27,7 +27,7 @@ from kd.models.tokenizers import train_tokenizer
 
 TEXTS = ["Context: Ada was born in Oslo.\nQuestion: Where was Ada born?\nAnswer: Oslo\n"] * 3
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-CONTEXT = {"max_position_embeddings": 512}
+CONTEXT = {"max_position_embeddings": 1024}
 CONFIGURATIONS = {
     "llama": lambda size: LlamaConfig(**SMALL, **CONTEXT, intermediate_size=32, vocab_size=size),
     "opt": lambda size: OPTConfig(
