@@ -10,6 +10,7 @@ from kd.audit.damage import describe_damage
 from kd.audit.findings import Finding
 from kd.audit.notes import INTEGRITY, Voice, counted, short
 from kd.audit.outside import find_outside
+from kd.audit.places import writer_of
 from kd.audit.recomputation import recomputed
 from kd.audit.scope import Scope
 from kd.provenance.canonical import digest
@@ -57,8 +58,10 @@ def _outputs(voice: Voice) -> Iterator[Finding]:
 
 def _output_problem(scope: Scope, artifact: Artifact, name: str, recorded: str) -> str | None:
     path = scope.results / artifact.output_path(name)
+    # What was fetched lies in the hub's cache, and is hashed through its links.
+    fetched = writer_of(artifact.output_path(name)) == (artifact.folder, "fetch")
     link = _first_link(path)
-    if link:
+    if link and not (fetched and artifact.stage == "fetch"):
         return f"{link} is a symbolic link in place of a file: its bytes can change unseen"
     now = scope.chain.digest_of(path)
     if now is None:
