@@ -6,7 +6,7 @@ Models are strict: an unknown key or a wrong type is an error that names file an
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from kd.errors import nearest
 from kd.experiment.base import (
@@ -265,7 +265,13 @@ class Experiment(Grown):
     @model_validator(mode="after")
     def _every_training(self) -> "Experiment":
         for dataset in self.training_on:
-            self.training_for(dataset)
+            try:
+                self.training_for(dataset)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                key = ".".join(str(part) for part in problem["loc"])
+                told = f"'training_on.{dataset}.{key}': {problem['msg']}"
+                raise ValueError(told) from None
         return self
 
     @model_validator(mode="after")

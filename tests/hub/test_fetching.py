@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kd.check.models import Description
 from kd.data.sources import build_dataset
 from kd.errors import ArtifactError, ModelError
 from kd.experiment.logits import Logits
@@ -15,7 +16,10 @@ from kd.experiment.schema import Generation
 from kd.experiment.stages import AnswerSpec, DataSpec, ExtractSpec, FetchSpec
 from kd.hub.access import HubError
 from kd.hub.models import fetch_model
+from kd.models.encoding import encode_prompt
 from kd.models.loading import load_model
+from kd.models.offsets import encode_answer_with_ends
+from kd.models.vocabulary import token_texts
 from kd.provenance.manifest import path_digest, read_manifest
 from kd.teacher.answers import read_answers, write_answers
 from kd.teacher.extraction import extract_logits
@@ -189,3 +193,28 @@ def test_a_model_of_custom_code_is_refused_without_running_it(cache, tmp_path):
     fetch(tmp_path / "out", "org/custom")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_model(tmp_path / "out" / "model")
+
+
+def test_a_tokenizer_of_before_tokenizer_json(cache, tmp_path):
+    """OPT's repositories hold GPT-2's two files, and no tokenizer.json."""
+    folder = cache.snapshot("org/opt", "main")
+    build("opt", folder)
+    whole = json.loads((folder / "tokenizer.json").read_text())["model"]
+    vocabulary = whole["vocab"] | {"</s>": len(whole["vocab"])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in whole["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    special = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"}
+    described = special | {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(described))
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    (folder / "tokenizer.json").unlink()
+    fetch(tmp_path / "out", "org/opt")
+    _, tokenizer = load_model(tmp_path / "out" / "model")
+    ids, ends = encode_answer_with_ends(tokenizer, "Oslo")
+    assert tokenizer.decode(ids) == " Oslo" and len(ends) == len(ids)
+    assert tokenizer.eos_token == "</s>"
+    assert encode_prompt(tokenizer, "Oslo", False)[0] == tokenizer.bos_token_id
+    assert token_texts(tokenizer, len(tokenizer))[ids[0]]
+    found = Description(tmp_path / "out" / "model")
+    assert found.special("eos_token") == "</s>" and len(found.tokens or {}) == len(vocabulary)
