@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kd.cluster import runs, slurm
 from kd.errors import KdError, nearest
-from kd.experiment import expansion, loading, requirements, stages
+from kd.experiment import expansion, fetching, loading, requirements, stages
 from kd.experiment.layout import Run, logits_path
 from kd.experiment.datasets import FilesDataset, HubDataset
 from kd.experiment.logits import DEFAULT, variant_of
@@ -128,9 +128,9 @@ def pretrain_spec(wildcards):
 
 def fetch_spec(wildcards):
     experiment = load(wildcards.experiment)
-    if wildcards.model != stages.ENCODER:
+    if wildcards.model != fetching.ENCODER:
         declared(experiment.teachers | experiment.students, wildcards.model, "model")
-    return spec_of(stages.fetch_spec, experiment, wildcards.model)
+    return spec_of(fetching.fetch_spec, experiment, wildcards.model)
 
 
 def answer_spec(wildcards):
@@ -268,7 +268,7 @@ def hub_sources():
     fetched = [name for name, model in models.items() if isinstance(model, HubModel)]
     encoder = SELECTED.evaluation.bertscore
     if encoder is not None and not Path(encoder.model).exists():
-        fetched.append(stages.ENCODER)
+        fetched.append(fetching.ENCODER)
     return [f"results/{SELECTED.name}/hub/{name}/model" for name in fetched] + [
         f"results/{SELECTED.name}/data/{name}"
         for name, dataset in SELECTED.datasets.items()

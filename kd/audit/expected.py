@@ -10,7 +10,7 @@ from typing import Any
 from kd.audit.chain import Artifact
 from kd.audit.places import CHART, model_of, run_at, split_evaluation
 from kd.errors import ExperimentError, KdError, LossError
-from kd.experiment import stages
+from kd.experiment import fetching, stages
 from kd.experiment.base import Strict
 from kd.experiment.logits import DEFAULT
 from kd.experiment.schema import Experiment
@@ -75,7 +75,7 @@ def _pretrain(experiment: Experiment, folder: str, _: str) -> Strict:
 
 
 def _fetch(experiment: Experiment, folder: str, _: str) -> Strict:
-    return stages.fetch_spec(experiment, folder.split("/")[1])
+    return fetching.fetch_spec(experiment, folder.split("/")[1])
 
 
 def _answer(experiment: Experiment, folder: str, _: str) -> Strict:

@@ -21,7 +21,8 @@ def chart(
     out: Annotated[Path, typer.Option(help="Folder of the tables, for svg and png, too.")],
 ) -> None:
     """Draw a table's charts: gains, dataset sizes, training curves, reliability."""
-    from kd.experiment.stages import ChartSpec, parse_spec
+    from kd.experiment.spec_files import parse_spec
+    from kd.experiment.stages import ChartSpec
     from kd.report.chart import write_charts
 
     write_charts(parse_spec(ChartSpec, spec), results, out)
@@ -37,7 +38,8 @@ def report(
     out: Annotated[Path, typer.Option(help="HTML file to write, in the results folder.")],
 ) -> None:
     """Write an experiment's report: one page that needs no network and no other file."""
-    from kd.experiment.stages import ReportSpec, parse_spec
+    from kd.experiment.spec_files import parse_spec
+    from kd.experiment.stages import ReportSpec
     from kd.report.page import write_report
 
     write_report(parse_spec(ReportSpec, spec), results, out)

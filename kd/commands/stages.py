@@ -46,7 +46,8 @@ def data(
 ) -> None:
     """Write the rows of one dataset: generated, or read from files or the hub."""
     from kd.data.sources import build_dataset
-    from kd.experiment.stages import DataSpec, parse_spec
+    from kd.experiment.spec_files import parse_spec
+    from kd.experiment.stages import DataSpec
 
     with exclusive(out):
         build_dataset(parse_spec(DataSpec, spec), root, out)
@@ -63,7 +64,8 @@ def pretrain(
     checkpoints: Checkpoints = None,
 ) -> None:
     """Train a micro model and its tokenizer on the datasets' own text."""
-    from kd.experiment.stages import PretrainSpec, parse_spec
+    from kd.experiment.spec_files import parse_spec
+    from kd.experiment.stages import PretrainSpec
     from kd.models.stage import pretrain_model
 
     # Micro models are faster on a core of their own.
@@ -79,7 +81,8 @@ def fetch(
     spec: Spec, out: Annotated[Path, typer.Option(help="Folder to write model/ into.")]
 ) -> None:
     """Fetch a model and its tokenizer from the hub, or find them in its cache."""
-    from kd.experiment.stages import FetchSpec, parse_spec
+    from kd.experiment.fetching import FetchSpec
+    from kd.experiment.spec_files import parse_spec
     from kd.hub.models import fetch_model
 
     with exclusive(out):
@@ -99,7 +102,8 @@ def answer(
     gpus: Gpus = None,
 ) -> None:
     """Let a teacher answer the training and validation rows (its synthetic text)."""
-    from kd.experiment.stages import AnswerSpec, parse_spec
+    from kd.experiment.spec_files import parse_spec
+    from kd.experiment.stages import AnswerSpec
     from kd.teacher.answers import write_answers
 
     with exclusive(out), leased(gpus):
@@ -120,7 +124,8 @@ def extract(
     gpus: Gpus = None,
 ) -> None:
     """Store the teacher's next-token distributions over its own answers, once for all runs."""
-    from kd.experiment.stages import ExtractSpec, parse_spec
+    from kd.experiment.spec_files import parse_spec
+    from kd.experiment.stages import ExtractSpec
     from kd.teacher.extraction import extract_logits
 
     with exclusive(out), leased(gpus):
@@ -148,7 +153,8 @@ def distill(
     gpus: Gpus = None,
 ) -> None:
     """Train one student with one method and seed. Continues where a killed run stopped."""
-    from kd.experiment.stages import DistillSpec, parse_spec
+    from kd.experiment.spec_files import parse_spec
+    from kd.experiment.stages import DistillSpec
     from kd.parallel.launch import is_rank, run_ranks
 
     parsed = parse_spec(DistillSpec, spec)
@@ -191,7 +197,8 @@ def predict(
 ) -> None:
     """Answer the test rows, greedily."""
     from kd.evaluation.predict import predict as run
-    from kd.experiment.stages import PredictSpec, parse_spec
+    from kd.experiment.spec_files import parse_spec
+    from kd.experiment.stages import PredictSpec
 
     with exclusive(out), leased(gpus):
         run(parse_spec(PredictSpec, spec), model, data, out, checkpoints, base=base)
@@ -208,7 +215,8 @@ def score(
 ) -> None:
     """Score predictions, per example and on average."""
     from kd.evaluation.score import score as run
-    from kd.experiment.stages import ScoreSpec, parse_spec
+    from kd.experiment.spec_files import parse_spec
+    from kd.experiment.stages import ScoreSpec
 
     with exclusive(out):
         run(parse_spec(ScoreSpec, spec), predictions, out)
@@ -227,7 +235,8 @@ def table(
     ] = None,
 ) -> None:
     """Lay scores out as a table, with the provenance of every cell."""
-    from kd.experiment.stages import TableSpec, parse_spec
+    from kd.experiment.spec_files import parse_spec
+    from kd.experiment.stages import TableSpec
     from kd.tables.assembly import write_table
 
     parsed = parse_spec(TableSpec, spec)

@@ -5,13 +5,11 @@ its specification, and so its artifact, as they are.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from kd.errors import ExperimentError, nearest
+from kd.errors import ExperimentError
 from kd.experiment.base import Grown, Name, Natural, Percent, Rate, Score, Strict
 from kd.experiment.claims import NamedClaim, named
 from kd.experiment.datasets import Dataset
@@ -26,13 +24,10 @@ from kd.experiment.expansion import (
 from kd.experiment.layout import Run
 from kd.experiment.logits import DEFAULT, Logits, find_variant, variant_of
 from kd.experiment.methods import Method
-from kd.experiment.models import HubModel, MicroModel, PromptForm, Prompting
+from kd.experiment.models import MicroModel, PromptForm, Prompting
 from kd.experiment.placement import Placement
 from kd.experiment.requirements import reads_logits, reads_teacher_model
 from kd.experiment.schema import Evaluation, Experiment, Generation, Training
-
-ENCODER = "bertscore-encoder"  # name of its folder beside those of models
-AnySpec = TypeVar("AnySpec", bound=Strict)
 
 
 class DataSpec(Strict):
@@ -49,14 +44,6 @@ class PretrainSpec(Strict):
     name: Name
     model: MicroModel
     datasets: list[Name]
-
-
-class FetchSpec(Strict):
-    """Stage `fetch`: one model of the hub."""
-
-    repo: str
-    revision: str
-    convert_pickle: bool = False
 
 
 class AnswerSpec(Grown):
@@ -191,24 +178,6 @@ def pretrain_spec(experiment: Experiment, name: str) -> PretrainSpec:
     )
 
 
-def fetch_spec(experiment: Experiment, name: str) -> FetchSpec:
-    """Specification of a model of the hub, or of the encoder behind BERTScore.
-
-    Raises:
-        ExperimentError: the model is from elsewhere.
-    """
-    encoder = experiment.evaluation.bertscore
-    if name == ENCODER and encoder is not None:
-        return FetchSpec(repo=encoder.model, revision=encoder.revision or "main")
-    model = (experiment.teachers | experiment.students)[name]
-    if not isinstance(model, HubModel):
-        raise ExperimentError(
-            f"experiment '{experiment.name}': '{name}' has source '{model.source}', so there is "
-            "nothing to fetch."
-        )
-    return FetchSpec(repo=model.repo, revision=model.revision, convert_pickle=model.convert_pickle)
-
-
 def answer_spec(experiment: Experiment, teacher: str, dataset: str) -> AnswerSpec:
     """Specification of a teacher's answers on `dataset`."""
     return AnswerSpec(
@@ -313,29 +282,3 @@ def table_spec(experiment: Experiment, name: str) -> TableSpec:
             named(label, claim) for label, claim in experiment.claims.items() if claim.table == name
         ],
     )
-
-
-def parse_spec(kind: type[AnySpec], text: str) -> AnySpec:
-    """Read a specification given on a command line: JSON text, or a JSON or YAML file's path.
-
-    Raises:
-        ExperimentError: naming the key at fault.
-    """
-    where = "--spec"
-    if not text.lstrip().startswith("{"):
-        where = text
-        try:
-            text = Path(text).read_text(encoding="utf-8")
-        except OSError:
-            raise ExperimentError(f"--spec {where}: no such file, and no JSON.") from None
-        except ValueError:
-            raise ExperimentError(f"--spec {where[:80]!r}: no file of text, and no JSON.") from None
-    try:
-        return kind.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ExperimentError(f"{where}: not valid JSON: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        hint = nearest(key, kind.model_fields) if problem["type"] == "extra_forbidden" else ""
-        raise ExperimentError(f"{where}: '{key}': {problem['msg']}. {hint}".strip()) from None

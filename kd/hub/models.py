@@ -7,7 +7,7 @@ Its digest is that of what the links lead to: later stages verify it as any othe
 import shutil
 from pathlib import Path
 
-from kd.experiment.stages import FetchSpec
+from kd.experiment.fetching import FetchSpec
 from kd.hub.access import Repository
 from kd.hub.snapshots import DESCRIPTION, SAFETENSORS, Snapshot, fetch_weights, has_safetensors
 from kd.provenance.files import atomic_directory
@@ -20,7 +20,7 @@ def fetch_model(spec: FetchSpec, out: Path) -> None:
     Raises:
         HubError: it cannot be had, or has no weights that may be read.
     """
-    record = StageRecord("fetch", spec, {}, ("kd.hub.models",))
+    record = StageRecord("fetch", spec, {}, ("kd.hub.models",), tensors=spec.convert_pickle)
     if record.is_done(out / "model"):
         return
     repository = Repository("model", spec.repo, spec.revision)

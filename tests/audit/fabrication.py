@@ -29,6 +29,7 @@ from kd.experiment import stages
 from kd.experiment.layout import Run, native_path, teacher_path
 from kd.experiment.loading import load_experiment
 from kd.experiment.schema import Experiment
+from kd.experiment.spec_files import parse_spec
 from kd.provenance import manifest
 from kd.provenance.canonical import canonical_json
 from kd.provenance.manifest import StageRecord, read_manifest
@@ -389,7 +390,7 @@ class _Stages:
         declared = stages.table_spec(self.experiment, "table2").model_dump(mode="json")
         # As a job is given it: canonical, its keys sorted.
         text = canonical_json(declared | {"seeds": list(self.plan.seeds)})
-        spec = stages.parse_spec(stages.TableSpec, text)
+        spec = parse_spec(stages.TableSpec, text)
         self.record("table", spec, {}, ("kd.tables.assembly",), "tables")
         values = {"teacher_score": 0.0, "teacher_text": 0.0, "uld": 0.0}
         write_published(published, values)

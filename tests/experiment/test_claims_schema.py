@@ -7,7 +7,8 @@ from kd.errors import ExperimentError
 from kd.experiment.claims import Claim, Place, claim_pairs, place_columns, trends
 from kd.experiment.expansion import table_runs
 from kd.experiment.loading import EXPERIMENTS, load_experiment, read_resolved
-from kd.experiment.stages import TableSpec, distill_spec, parse_spec, score_spec, table_spec
+from kd.experiment.spec_files import parse_spec
+from kd.experiment.stages import TableSpec, distill_spec, score_spec, table_spec
 from kd.provenance.canonical import canonical_json
 
 CLAIM = {

@@ -3,7 +3,7 @@
 import pytest
 
 from kd.errors import ExperimentError
-from kd.experiment import stages
+from kd.experiment import fetching, stages
 from kd.experiment.expansion import table_runs
 from kd.experiment.layout import Run
 from kd.experiment.loading import find_experiment, load_experiment
@@ -69,8 +69,8 @@ def test_settings_that_mean_nothing_are_refused(overrides, message):
 
 
 def test_only_models_of_the_hub_are_fetched():
-    spec = stages.fetch_spec(paper(), "opt")
+    spec = fetching.fetch_spec(paper(), "opt")
     assert (spec.repo, spec.convert_pickle) == ("facebook/opt-350m", True)
-    assert stages.fetch_spec(paper(), stages.ENCODER).repo == "FacebookAI/roberta-large"
+    assert fetching.fetch_spec(paper(), fetching.ENCODER).repo == "FacebookAI/roberta-large"
     with pytest.raises(ExperimentError, match="has source 'micro', so there is nothing to fetch"):
-        stages.fetch_spec(paper("micro"), "opt")
+        fetching.fetch_spec(paper("micro"), "opt")

@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 from kd.check.models import Description
 from kd.data.sources import build_dataset
 from kd.errors import ArtifactError, ModelError
+from kd.experiment.fetching import FetchSpec
 from kd.experiment.logits import Logits
 from kd.experiment.models import PromptForm
 from kd.experiment.schema import Generation
-from kd.experiment.stages import AnswerSpec, DataSpec, ExtractSpec, FetchSpec
+from kd.experiment.stages import AnswerSpec, DataSpec, ExtractSpec
 from kd.hub.access import HubError
 from kd.hub.models import fetch_model
 from kd.models.encoding import encode_prompt

@@ -3,7 +3,7 @@
 import pytest
 from huggingface_hub import errors
 
-from kd.experiment.stages import FetchSpec
+from kd.experiment.fetching import FetchSpec
 from kd.hub.access import HubError, Repository, hub_errors
 from kd.hub.models import fetch_model
 from kd.provenance.manifest import read_manifest

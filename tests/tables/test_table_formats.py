@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd.errors import ArtifactError
-from kd.experiment.stages import TableSpec, parse_spec
+from kd.experiment.spec_files import parse_spec
+from kd.experiment.stages import TableSpec
 from kd.provenance.canonical import canonical_json
 from kd.provenance.manifest import read_manifest
 from kd.tables.as_csv import render_csv

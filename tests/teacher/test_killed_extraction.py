@@ -23,7 +23,8 @@ from tests.logits.stores import contents
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from kd.experiment.stages import ExtractSpec, parse_spec
+from kd.experiment.spec_files import parse_spec
+from kd.experiment.stages import ExtractSpec
 from kd.logits.writer import LogitWriter
 from kd.teacher import extraction
 
