@@ -10,8 +10,9 @@ the interval in which 99 % of such shares fall when the true rate is 5 %:
 - holm: of tables with any line significant by Holm's p-value;
 - mean: of tables by their average gain, as a claim tests it.
 
-About half an hour on one core for 1,000 tables of each kind; KIND does one of them. Where answers
-rarely differ (`sparse`), few examples decide, and the tests reject less often than they might.
+About half an hour on one core for 1,000 tables of each kind; KIND does one of them. Where
+answers rarely differ (`sparse`), few examples decide, and the tests reject less often than they
+might. Rates, and what lies outside: docs/tables.md.
 """
 
 import sys

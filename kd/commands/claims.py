@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from kd.tables.verdicts import Verdicts
+    from kd.report.verdicts import Verdicts
 
 app = typer.Typer()
 
@@ -44,7 +44,7 @@ def claims(
 def _verdicts(target: str) -> "Verdicts":
     from kd.experiment.loading import find_experiment, load_experiment
     from kd.experiment.schema import Experiment
-    from kd.tables.verdicts import TABLE_FILES, verdicts_of_experiment, verdicts_of_table
+    from kd.report.verdicts import TABLE_FILES, verdicts_of_experiment, verdicts_of_table
 
     def named(name: str) -> Experiment | None:
         file = find_experiment(name)

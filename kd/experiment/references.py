@@ -8,7 +8,8 @@ from typing import get_args
 
 from kd.errors import LossError, nearest
 from kd.experiment.base import Curve
-from kd.experiment.claims import Place, claim_findings, place_columns
+from kd.experiment.claim_findings import claim_findings
+from kd.experiment.claims import Place, place_columns
 from kd.experiment.expansion import table_methods, table_rows
 from kd.experiment.logits import store_findings, variant_of
 from kd.experiment.methods import Method

@@ -17,6 +17,7 @@ from kd.report.origin import (
     recorded_code,
     stale_parts,
 )
+from kd.report.verdicts import Verdicts, verdicts_of_experiment
 from kd.report.words import (
     ONE_SEED,
     basis_text,
@@ -28,7 +29,6 @@ from kd.report.words import (
     score_text,
     unit_sentence,
 )
-from kd.tables.verdicts import Verdicts, verdicts_of_experiment
 
 MOST_LINES = 60  # of a table on the page; larger ones show their means alone
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from kd.experiment.claims import Claim, NamedClaim
 from kd.tables.cells import Cell, Line, gain_columns, score_columns, shown_axes
-from kd.tables.claims import Verdict, describe
+from kd.tables.claim_sentences import describe
+from kd.tables.claims import Verdict
 from kd.tables.content import Content, MeanGain
 from kd.tables.statistics import LEVEL
 

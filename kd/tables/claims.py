@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from kd.experiment.claims import Claim, Columns, Pair, claim_pairs, trends
-from kd.experiment.metrics import joined, metric_named
 from kd.tables.samples import (
     Sample,
     SampleOf,
     Unavailable,
     metric_at,
     oriented,
+    plus,
     table_columns,
 )
 from kd.tables.seed_noise import Matrix, SeedNoise, fit_seed_noise
@@ -171,7 +171,7 @@ def _blocks(claim: Claim, weighted: Weighted, sample_of: SampleOf) -> list[Matri
     for pair, weight in weighted:
         for place, side, sign in ((pair.left, claim.left, 1), (pair.right, claim.right, -1)):
             cell = sample_of(place, side.method, claim.metric).at(side.seeds)
-            sums[place.tested] = _plus(sums.get(place.tested), cell, sign * weight)
+            sums[place.tested] = plus(sums.get(place.tested), cell, sign * weight)
     blocks = [total.values for total in sums.values()]
     return [_joined(blocks)] if any(pair.left.test for pair, _ in weighted) else blocks
 
@@ -190,12 +190,6 @@ def _joined(blocks: list[Matrix]) -> Matrix:
     total = sum(block.mean() for block in blocks)
     parts = [(block - block.mean()) * (size / block.shape[1]) + total for block in blocks]
     return np.concatenate(parts, axis=1)
-
-
-def _plus(total: Sample | None, cell: Sample, weight: float) -> Sample:
-    if total is None:
-        return replace(cell, values=weight * cell.values)
-    return replace(total, values=total.values + weight * cell.ordered_as(total.ids))
 
 
 def _seed_noise(claim: Claim, columns: Columns, sample_of: SampleOf) -> SeedNoise:
@@ -302,31 +296,3 @@ def at_least(p_values: Sequence[float], level: float = LEVEL) -> int:
         if (count - rank) * p > (1 - level) / 2:
             return rank
     return count
-
-
-def describe(claim: Claim, verdict: Verdict) -> str:
-    """The verdict in a sentence: outcome, value and interval, what they cover, and power."""
-    if verdict.value is None:
-        return f"Undecided: {verdict.reason}."
-    outcome = "Undecided at this power" if verdict.outcome == "undecided" else verdict.outcome
-    metric = metric_named(verdict.metrics[0] if verdict.metrics else "")
-    unit, digits = metric.unit, metric.decimals
-    less = f" Of {joined(verdict.metrics)} less is better." if metric.better == "lower" else ""
-    if verdict.low is None or verdict.high is None or verdict.decidable is None:
-        value = f"{verdict.value:.0f} of {verdict.lines} lines"
-        if claim.over != "lines":
-            value = f"{verdict.value:+.{digits}f} {unit}"
-        return f"{outcome.capitalize()}: {value}; {verdict.reason}.{less}"
-    covers = f"over {verdict.over}" + (" only, not seeds" if verdict.over == "examples" else "")
-    if claim.over == "lines":
-        return (
-            f"{outcome.capitalize()}: {verdict.value:.0f} of {verdict.lines} lines "
-            f"[{verdict.low:.0f}, {verdict.high:.0f}] {covers}; margin {verdict.margin:+.0f}; "
-            f"decided if every line lay beyond {verdict.decidable:.{digits}f} {unit}.{less}"
-        )
-    return (
-        f"{outcome.capitalize()}: {verdict.value:+.{digits}f} {unit} "
-        f"[{verdict.low:+.{digits}f}, {verdict.high:+.{digits}f}] {covers}; "
-        f"margin {verdict.margin:+.{digits}f}; effects beyond {verdict.decidable:.{digits}f} "
-        f"{unit} would have been decided.{less}"
-    )

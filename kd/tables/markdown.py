@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from kd.tables import readable
-from kd.tables.claims import describe
+from kd.tables.claim_sentences import describe
 from kd.tables.content import Content
 
 

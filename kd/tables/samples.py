@@ -88,6 +88,13 @@ def stack(by_seed: Mapping[int, tuple[Sequence[str], Sequence[float]]]) -> Sampl
     return Sample(ids, rows, tuple(by_seed))
 
 
+def plus(total: Sample | None, cell: Sample, weight: float) -> Sample:
+    """`total` plus a weighted cell, by the examples of `total`."""
+    if total is None:
+        return replace(cell, values=weight * cell.values)
+    return replace(total, values=total.values + weight * cell.ordered_as(total.ids))
+
+
 def difference(left: Sample, right: Sample) -> Matrix:
     """Left minus right in points, [S, n]; seeds are paired in order."""
     return left.values - right.ordered_as(left.ids)

@@ -10,7 +10,8 @@ from kd.errors import ArtifactError
 from kd.experiment.claims import Claim, Place, claim_pairs, place_columns
 from kd.experiment.loading import EXPERIMENTS
 from kd.experiment.stages import TableSpec
-from kd.tables.claims import _joined, at_least, describe, evaluate, evaluate_claims
+from kd.tables.claim_sentences import describe
+from kd.tables.claims import _joined, at_least, evaluate, evaluate_claims
 from kd.tables.published import read_published
 from kd.tables.samples import Sample, Unavailable, difference, gains, stack, table_columns
 from kd.tables.statistics import seeded

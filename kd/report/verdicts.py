@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from kd.errors import ArtifactError
 from kd.experiment.schema import Experiment
+from kd.report.currency import changed_parts
 from kd.tables.as_json import definition
 from kd.tables.claims import Outcome
-from kd.tables.currency import changed_parts
 from kd.tables.finished import Finished, read_finished
 
 TABLE_FILES = (".csv", ".md", ".json", ".tex")
