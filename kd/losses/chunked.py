@@ -17,9 +17,10 @@ from kd.errors import LossError
 from kd.losses.rows import AlignedBatch
 from kd.losses.selection import adjacent_rows
 
-CHUNK_BYTES = 1 << 20  # of one copy of the rows: some copies of it fit into a core's cache
-
-GPU_CHUNK_BYTES = 1 << 28  # of one copy: enough rows that a kernel's start does not count
+# Of one copy of the rows. On a CPU some copies fit into a core's cache; a GPU is only busy with as
+# many rows as it has time to be launched for.
+CHUNK_BYTES = 1 << 20
+GPU_CHUNK_BYTES = 256 << 20
 
 Evaluate = Callable[[AlignedBatch, bool], tuple[Tensor, Tensor | None]]
 """Values [n] of a part of a batch and, if asked for, their gradient [n, V] in its rows."""
@@ -117,7 +118,8 @@ class _RowGradient:
             view.copy_(rows.mul_(factor[:, None]))
 
     def scaled(self, factor: Tensor) -> Tensor:
-        if factor.item() != 1.0:
+        # To look at the factor would make the host wait for a GPU; there it is cheaper to multiply.
+        if factor.device.type != "cpu" or factor.item() != 1.0:
             for part in parts(self._batch):
                 self._dense[part.places] *= factor.to(self._dense.dtype)
         return self._dense
@@ -150,8 +152,9 @@ def parts(batch: AlignedBatch) -> Iterator[AlignedBatch]:
 def rows_at_once(batch: AlignedBatch) -> int:
     """How many rows are evaluated together."""
     size = torch.finfo(batch.dtype).bits // 8
-    chunk = CHUNK_BYTES if batch.sequence.device.type == "cpu" else GPU_CHUNK_BYTES
-    return max(1, chunk // (size * batch.logits.shape[-1]))
+    # Not the logits' device: those of a fused head are a placeholder without one.
+    at_once = CHUNK_BYTES if batch.sequence.device.type == "cpu" else GPU_CHUNK_BYTES
+    return max(1, at_once // (size * batch.logits.shape[-1]))
 
 
 @cache

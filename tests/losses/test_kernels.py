@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from kd.losses import available_losses, distillation_loss, load_loss, loss_info
 from kd.losses.kernels.leading import leading
 from kd.losses.kernels.ordering import Ranked, compare
+from kd.losses.kernels.sorted_uld import by_sorting
 from kd.losses.kernels.uld import FEW
 from kd.losses.selection import select_rows
 from kd.losses.teacher import Teacher, TopKRows
@@ -337,6 +339,46 @@ def test_uld_of_what_is_not_a_number_is_not_a_number() -> None:
     for given_teacher in (teacher, top_k(teacher, [30] * 5)):
         values, _ = kernel(student, given_teacher)
         assert values.isnan().tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("kept", [None, 3, 30])
+@pytest.mark.parametrize("width", [12, 30, 41])
+def test_uld_sorts_to_the_same_result_elsewhere(kept: int | None, width: int) -> None:
+    """What runs on a GPU, here on a CPU."""
+    draw = torch.Generator().manual_seed(0)
+    student = 2 * torch.randn(5, 30, generator=draw, dtype=torch.float64)
+    teacher = 2 * torch.randn(5, width, generator=draw, dtype=torch.float64)
+    student[2, 4:9] = teacher[3, 1:7] = -torch.inf
+    given = teacher if kept is None else top_k(teacher, [min(kept, width)] * 5)
+    values, gradient = by_sorting(student, given)
+    leaf = student.clone().requires_grad_()
+    expected = functions("uld", {})[1](leaf, given)
+    expected.sum().backward()
+    torch.testing.assert_close(values, expected.detach())
+    torch.testing.assert_close(gradient, leaf.grad)
+
+
+@pytest.mark.parametrize("kept", [None, 3])
+def test_uld_takes_no_value_to_the_host_elsewhere_than_on_a_cpu(kept: int | None) -> None:
+    """On the device `meta` there is none to be taken, nor to be converted to numpy."""
+    teacher = torch.zeros(5, 40)
+    given = teacher if kept is None else top_k(teacher, [kept] * 5)
+    meta = teacher.to("meta")
+    if isinstance(given, TopKRows):
+        given = replace(
+            given,
+            ids=given.ids.to("meta"),
+            log_probs=given.log_probs.to("meta"),
+            dropped=given.dropped.to("meta"),
+        )
+    else:
+        given = meta
+    found = importlib.import_module("kd.losses.kernels.uld").uld(
+        torch.zeros(5, 30, device="meta"), given, single_tokens(5)
+    )
+    assert found is not None
+    assert found[0].shape == (5,) and found[1].shape == (5, 30)
+    assert found[1].device.type == "meta"
 
 
 @pytest.mark.parametrize(("width", "kept"), [(60, None), (60, 60), (200, 20)])

@@ -1,6 +1,7 @@
 """Rows evaluated a few at a time: what must not depend on how many, and what is refused."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -35,6 +36,32 @@ def test_the_number_of_rows_at_a_time_changes_nothing(monkeypatch):
     value, gradient = evaluate(squares, batch)
     monkeypatch.setattr(chunked, "CHUNK_BYTES", 1 << 20)
     assert all(map(torch.allclose, evaluate(squares, batch), (value, gradient)))
+
+
+def batch_on(device: str) -> SimpleNamespace:
+    """As much of a batch as chunks are made by; the device `meta` stands for a GPU."""
+    places = (torch.tensor([0, 1], device=device), torch.tensor([2, 3], device=device))
+    return SimpleNamespace(
+        dtype=torch.float32,
+        logits=torch.zeros(2, 4, 1024, device=device),
+        sequence=places[0],
+        part=lambda rows: SimpleNamespace(places=places),
+    )
+
+
+def test_a_gpu_has_larger_chunks(monkeypatch):
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 1 << 20)
+    assert chunked.rows_at_once(batch_on("cpu")) == 256
+    assert chunked.rows_at_once(batch_on("meta")) == 65536
+
+
+def test_a_gradient_is_scaled_without_a_look_at_the_factor():
+    gradient = chunked._RowGradient(batch_on("meta"))
+    scaled = gradient.scaled(torch.zeros((), device="meta"))  # whose item() would raise
+    assert scaled.shape == (2, 4, 1024)
+    on_cpu = chunked._RowGradient(batch_on("cpu"))
+    on_cpu._dense += 3
+    assert on_cpu.scaled(torch.tensor(2.0))[0, 2, 0] != 3
 
 
 def test_a_value_of_the_whole_batch_is_refused_unless_it_is_declared():

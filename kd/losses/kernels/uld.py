@@ -18,6 +18,7 @@ from kd.losses.kernels.close_calls import CloseCalls
 from kd.losses.kernels.leading import leading
 from kd.losses.kernels.ordering import Ranked, compare
 from kd.losses.kernels.softmax import Floats, Softmax
+from kd.losses.kernels.sorted_uld import by_sorting
 from kd.losses.spans import Spans
 from kd.losses.teacher import Teacher, TopKRows
 
@@ -25,10 +26,10 @@ FEW = 8  # the teacher's values are few if they are no more than this part of th
 
 
 def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Evaluated | None:
-    """See `kd.losses.ot.uld`; for single tokens, on a CPU."""
+    """See `kd.losses.ot.uld`; for single tokens. Sorts where there is a GPU to do that."""
     del spans
     if student.device.type != "cpu":
-        return None
+        return by_sorting(student, teacher)
     rows = student.detach().numpy()
     own = Softmax.of(rows)
     if not isinstance(teacher, TopKRows):
