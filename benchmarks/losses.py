@@ -37,7 +37,16 @@ from loss_workload import (  # noqa: E402
     Size,
     implementations,
 )
-from measuring import Times, interleaved, load, machine, peak_in_fresh_process, peak_of  # noqa: E402
+from measuring import (  # noqa: E402
+    Times,
+    conditions,
+    interleaved,
+    load,
+    machine,
+    peak_in_fresh_process,
+    peak_of,
+    print_markdown,
+)
 
 Row = dict[str, str | int | float]
 BASELINES = {"x_authors": AUTHORS, "x_gold": GOLD, "x_plain": PLAIN}
@@ -157,27 +166,30 @@ def write_csv(rows: list[Row], path: Path) -> None:
         writer.writerows(rows)
 
 
+HEAD = (
+    "loss, teacher, implementation, CPU ms, median, wall ms, x authors, x GOLD, x plain, / floor, "
+    "MiB, error, of gradient"
+)
+
+
 def print_table(rows: list[Row]) -> None:
-    print(
-        f"{'loss':17}{'teacher':10}{'implementation':19}{'CPU ms':>8}{'median':>8}{'wall':>8}"
-        f"{'x authors':>19}{'x GOLD':>8}{'x plain':>17}{'/ floor':>8}{'MiB':>6}"
-        f"{'error':>9}{'of grad':>9}"
-    )
-    for row in rows:
-        print(
-            f"{row['loss']:17}{row['teacher']:10}{row['implementation']:19}"
-            f"{row['cpu_min_ms']:8.0f}{row['cpu_median_ms']:8.0f}{row['wall_min_ms']:8.0f}"
-            f"{spread(row, 'x_authors'):>19}{number(row['x_gold'], '.1f'):>8}"
-            f"{spread(row, 'x_plain'):>17}{number(row['x_floor'], '.1f'):>8}"
-            f"{number(row['peak_mib'], '.0f'):>6}{number(row['value_error'], '.0e'):>9}"
-            f"{number(row['gradient_error'], '.0e'):>9}"
-        )
+    lines = [
+        [
+            *(str(row[key]) for key in ("loss", "teacher", "implementation")),
+            *(f"{row[key]:.0f}" for key in ("cpu_min_ms", "cpu_median_ms", "wall_min_ms")),
+            spread(row, "x_authors"),
+            number(row["x_gold"], ".1f"),
+            spread(row, "x_plain"),
+            number(row["x_floor"], ".1f"),
+            number(row["peak_mib"], ".0f"),
+            number(row["value_error"], ".0e"),
+            number(row["gradient_error"], ".0e"),
+        ]
+        for row in rows
+    ]
     first = rows[0]
-    print(
-        f"{first['cpu']}, {first['cores']} cores, {first['threads']} thread(s), load "
-        f"{first['load']} to {first['load_at_end']}, {first['rounds']} rounds; minima, "
-        f"ratios of minima (least to most of the rounds)"
-    )
+    done = conditions(first, first["rounds"], first["load_at_end"])
+    print_markdown(HEAD.split(", "), lines, done)
 
 
 def number(value: object, spec: str) -> str:

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +89,24 @@ def environment() -> dict[str, str]:
     """The environment of a child, with the project in its path."""
     root = str(Path(__file__).resolve().parents[1])
     return os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+
+
+def print_markdown(head: list[str], rows: Iterable[list[str]], conditions: str) -> None:
+    """A table in Markdown, and what its figures depend on."""
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print(f"\n{conditions}\n", flush=True)
+
+
+def conditions(header: Mapping[str, str | int], rounds: int, load_at_end: str) -> str:
+    """Machine, load, threads and rounds in a line; `header` is from `machine`."""
+    return (
+        f"{header['cpu']}, {header['cores']} cores, {header['threads']} thread(s), load "
+        f"{header['load']} to {load_at_end}, {rounds} rounds; minima of CPU time, ratios of minima "
+        "(least to most of the rounds)"
+    )
 
 
 def load() -> str:
