@@ -31,7 +31,7 @@ from logit_store_workload import (  # noqa: E402
     sizes_of_level,
     sizes_of_teacher,
 )
-from measuring import interleaved, load, machine  # noqa: E402
+from measuring import conditions, interleaved, load, machine, print_markdown  # noqa: E402
 
 Row = dict[str, str | int | float]
 GOAL_KEPT, GOAL_WITH, GOAL_WITHOUT = 25, 150, 60
@@ -51,11 +51,7 @@ def main() -> None:
     write_csv([row | last for row in sizes], options.out / "logit_store_sizes.csv")
     write_csv([row | last for row in rates], options.out / "logit_store_rates.csv")
     print_sizes(sizes)
-    print_rates(rates)
-    print(
-        f"{last['cpu']}, {last['cores']} cores, {last['threads']} thread(s), load {last['load']} "
-        f"to {last['load_at_end']}; minima of CPU time, ratios of minima (of the rounds)"
-    )
+    print_rates(rates, conditions(header, int(rates[0]["rounds"]), load()))
     plot(sizes, options.out)
 
 
@@ -106,21 +102,32 @@ def measured_rates(size: object, rounds: int, scratch: Path) -> list[Row]:
 
 
 def print_sizes(rows: list[Row]) -> None:
-    print(
-        f"{'teacher':24}{'V':>8}{'epsilon':>9}{'mean K':>8}{'max K':>7}{'B with ids':>12}"
-        f"{'without':>9}{'B/entry':>9}{'/dense fp16':>12}{'top-100':>9}  goal"
+    head = (
+        "teacher, V, epsilon, mean K, max K, bytes with ids, without, an entry, dense fp16 over it, "
+        "top-100, goal"
     )
-    for row in rows:
-        print(
-            f"{row['teacher']:24}{row['vocabulary']:8}{row['epsilon']:9.0e}{row['mean_k']:8.1f}"
-            f"{row['max_k']:7}{row['with_ids']:12.1f}{row['without_ids']:9.1f}"
-            f"{row['per_entry']:9.2f}{row['dense_fp16'] / row['with_ids']:12.0f}"
-            f"{row['top_100']:9}  {goal(row)}"
-        )
-    print(
+    lines = [
+        [
+            row["teacher"],
+            str(row["vocabulary"]),
+            f"{row['epsilon']:.0e}",
+            f"{row['mean_k']:.1f}",
+            str(row["max_k"]),
+            f"{row['with_ids']:.1f}",
+            f"{row['without_ids']:.1f}",
+            f"{row['per_entry']:.2f}",
+            f"{row['dense_fp16'] / row['with_ids']:.0f}",
+            str(row["top_100"]),
+            goal(row),
+        ]
+        for row in rows
+    ]
+    print_markdown(
+        head.split(", "),
+        lines,
         f"bytes per answer token. Goal at epsilon {EPSILONS[0]:.0e} and mean K <= {GOAL_KEPT}: "
         f"<= {GOAL_WITH} with ids, <= {GOAL_WITHOUT} without. Others state "
-        f"{RIVALS[0]} to {RIVALS[1]}."
+        f"{RIVALS[0]} to {RIVALS[1]}.",
     )
 
 
@@ -131,21 +138,24 @@ def goal(row: Row) -> str:
     return "met" if met else "MISSED"
 
 
-def print_rates(rows: list[Row]) -> None:
-    print(
-        f"\n{'pair':22}{'what':20}{'CPU ms':>9}{'median':>9}{'tokens/s':>10}{'x training':>20}"
-        f"{'over forward':>14}{'over whole one':>16}"
-    )
+def print_rates(rows: list[Row], done: str) -> None:
+    lines = []
     for row in rows:
         ratio = row["x_training"]
         shown = f"{ratio:.0f} ({row['x_low']:.0f} to {row['x_high']:.0f})" if ratio != "" else ""
         over = [
             f"{row[key]:+.1%}" if row[key] != "" else "" for key in ("overhead", "overhead_whole")
         ]
-        print(
-            f"{row['pair']:22}{row['what']:20}{row['cpu_min_ms']:9.1f}{row['cpu_median_ms']:9.1f}"
-            f"{row['tokens_per_second']:10.0f}{shown:>20}{over[0]:>14}{over[1]:>16}"
+        lines.append(
+            [
+                *(row["pair"], row["what"]),
+                *(f"{row[key]:.1f}" for key in ("cpu_min_ms", "cpu_median_ms")),
+                f"{row['tokens_per_second']:.0f}",
+                *(shown, *over),
+            ]
         )
+    head = "pair, what, CPU ms, median, tokens/s, x training, over forward, over whole one"
+    print_markdown(head.split(", "), lines, done)
 
 
 def write_csv(rows: list[Row], path: Path) -> None:
