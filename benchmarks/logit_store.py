@@ -103,7 +103,7 @@ def measured_rates(size: object, rounds: int, scratch: Path) -> list[Row]:
 
 def print_sizes(rows: list[Row]) -> None:
     head = (
-        "teacher, V, epsilon, mean K, max K, bytes with ids, without, an entry, dense fp16 over it, "
+        "teacher, V, epsilon, mean K, max K, bytes with ids, without, an entry, x dense fp16, "
         "top-100, goal"
     )
     lines = [
