@@ -16,6 +16,7 @@ from torch import Tensor
 from kd.losses import available_losses, distillation_loss, load_loss, loss_info
 from kd.losses.kernels.leading import leading
 from kd.losses.kernels.ordering import Ranked, compare
+from kd.losses.kernels.softmax import without_padding
 from kd.losses.kernels.sorted_uld import by_sorting
 from kd.losses.kernels.uld import FEW
 from kd.losses.selection import select_rows
@@ -396,6 +397,14 @@ def test_uld_decides_close_calls_as_float64_does(width: int, kept: int | None) -
     assert exact.grad is not None
     off = (gradient - exact.grad).norm(dim=-1) / exact.grad.norm(dim=-1)
     assert off.max() < 1e-6
+
+
+def test_a_part_of_a_batch_is_cut_down_to_its_own_longest_row() -> None:
+    none = -np.inf
+    rows = np.array([[-1.0, -2.0, none, none], [-1.0, none, none, none]])
+    assert without_padding(rows).shape == (2, 2)
+    assert without_padding(np.full((2, 3), none)).shape == (2, 1)
+    assert without_padding(np.array([[-1.0, np.nan]])).shape == (1, 2)
 
 
 finite = st.floats(-30, 0, width=32)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kd.losses.kernels import Evaluated
-from kd.losses.kernels.softmax import Floats, Softmax
+from kd.losses.kernels.softmax import Floats, Softmax, without_padding
 from kd.losses.teacher import Teacher, TopKRows
 
 
@@ -77,9 +77,9 @@ def _possible_columns(student: Floats, teacher: Floats) -> int | None:
 
 
 def _stored(student: Floats, teacher: TopKRows, terms: Terms) -> tuple[Floats, Floats] | None:
-    log_p, dropped = teacher.log_probs.numpy(), teacher.dropped.numpy()[:, None]
+    log_p, dropped = without_padding(teacher.log_probs.numpy()), teacher.dropped.numpy()[:, None]
     padding = log_p == -np.inf
-    ids = np.where(padding, teacher.ids[:, :1].numpy(), teacher.ids.numpy())
+    ids = np.where(padding, teacher.ids[:, :1].numpy(), teacher.ids.numpy()[:, : log_p.shape[1]])
     own = Softmax.of(student)
     known = np.take_along_axis(own.logits, ids, -1)
     stored = np.take_along_axis(own.probs, ids, -1) / own.total

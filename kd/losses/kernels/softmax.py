@@ -9,6 +9,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 
+def without_padding(log_probs: Floats) -> Floats:
+    """Rows [n, K] that end with a padding of -inf, cut down to the most that any of them has.
+
+    A batch is padded to its longest row, which may be many times as long as those of a part.
+    """
+    return log_probs[:, : np.count_nonzero(log_probs != -np.inf, axis=-1).max(initial=1)]
+
+
 @dataclass(frozen=True)
 class Softmax:
     """Rows [n, V] of logits, less the largest of each, and of their exponentials."""

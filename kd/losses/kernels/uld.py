@@ -17,7 +17,7 @@ from kd.losses.kernels import Evaluated
 from kd.losses.kernels.close_calls import CloseCalls
 from kd.losses.kernels.leading import leading
 from kd.losses.kernels.ordering import Ranked, compare
-from kd.losses.kernels.softmax import Floats, Softmax
+from kd.losses.kernels.softmax import Floats, Softmax, without_padding
 from kd.losses.kernels.sorted_uld import by_sorting
 from kd.losses.spans import Spans
 from kd.losses.teacher import Teacher, TopKRows
@@ -41,7 +41,7 @@ def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Evaluated | None:
         theirs = Ranked(values, _reach(own, values))
         excess, gradient = _against_all(own, theirs, probs, close)
         return torch.from_numpy(2 * excess), torch.from_numpy(gradient)
-    log_probs = teacher.log_probs.numpy()
+    log_probs = without_padding(teacher.log_probs.numpy())
     close = CloseCalls(rows, log_probs, normalised=True)
     if log_probs.shape[1] * FEW <= student.shape[1]:
         excess, gradient = _against_few(own, log_probs, close)
