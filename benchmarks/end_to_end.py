@@ -1,6 +1,6 @@
 """Distilling from a store of logits against running the teacher at every step, in the same loop.
 
-    python benchmarks/end_to_end.py            # two pairs of models, in about ten minutes
+    python benchmarks/end_to_end.py            # two pairs of models, in 3 to 6 minutes
     python benchmarks/end_to_end.py --quick    # a few steps, only to see that it runs
 
 The pairs have random weights: `micro` has the architectures, sizes and vocabularies of a teacher

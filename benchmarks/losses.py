@@ -1,6 +1,6 @@
 """Losses, forward and backward to dense gradients: against other code, plain autograd, the floor.
 
-    python benchmarks/losses.py            # all of it, in about ten minutes
+    python benchmarks/losses.py            # all of it, in 5 to 8 minutes
     python benchmarks/losses.py --quick    # small sizes, only to see that it runs
     python benchmarks/losses.py --losses uld forward_kl
 
@@ -98,7 +98,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
     parser.add_argument("--losses", nargs="+", help="only these")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)

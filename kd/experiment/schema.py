@@ -64,7 +64,7 @@ class Training(Grown):
     select: Literal["validation_loss", "last"] = "validation_loss"
     checkpoint_steps: Positive = 200
     certificate_steps: Positive = Field(
-        default=20,
+        default=50,
         description="every so many steps, from the first on, it is said by how much the loss may "
         "be off for what a store left out; under 'max_logit_error' at each",
     )

@@ -1,8 +1,8 @@
 """What training says of its stored logits, batch by batch.
 
-A bound needs about as much of the student as the loss does, and costs as much. So it is computed at
-some steps only (`training.certificate_steps`), or beside the loss, on the same rows
-(`Certificate.beside`).
+A bound needs about as much of the student as the loss does and, without a kernel of its own, takes
+up to three times as long. So it is computed at some steps only (`training.certificate_steps`), or
+beside the loss, on the same rows (`Certificate.beside`).
 """
 
 import math
