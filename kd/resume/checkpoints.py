@@ -1,11 +1,12 @@
 """Checkpoints: all a run needs to go on as if it had never stopped.
 
-A checkpoint is a folder of safetensors files and a `state.json` that lists their digests.
-It appears atomically; the newest valid one wins, and a damaged one is passed over with a
+A checkpoint is a folder of safetensors files and a `state.json` that lists their digests, and
+begins with its own. It appears atomically; the newest valid one wins, and a damaged one is passed over with a
 warning. The folder's name carries the run's fingerprint, so that a changed specification
 never resumes.
 """
 
+import hashlib
 import json
 import shutil
 import sys
@@ -45,10 +46,14 @@ class CheckpointFolder:
         self.path = root / fingerprint[:16]
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write `checkpoint`, then remove older ones."""
+        """Write `checkpoint`, then remove older ones, and damaged ones of later steps.
+
+        What cannot be removed at once (a network file system keeps files that are open) stays
+        until the next save.
+        """
         for stale in self.path.glob(".*"):  # a save that was killed
             shutil.rmtree(stale, ignore_errors=True)
-        with atomic_directory(self.path / f"step-{checkpoint.step:08d}") as staging:
+        with atomic_directory(self.path / _name(checkpoint.step)) as staging:
             for group, tensors in checkpoint.tensors.items():
                 contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
                 save_file(contiguous, staging / f"{group}.safetensors")
@@ -59,9 +64,11 @@ class CheckpointFolder:
                 "files": {file.name: file_digest(file) for file in files},
             }
             # Keys keep their order: what is written from these values must not change.
-            (staging / STATE).write_text(json.dumps(state), encoding="utf-8")
-        for older in self._all()[KEPT:]:
-            shutil.rmtree(older)
+            signed = {"digest": _digest(state), "state": state}
+            (staging / STATE).write_text(json.dumps(signed), encoding="utf-8")
+        reached = [folder for folder in self._all() if folder.name <= _name(checkpoint.step)]
+        for other in set(self._all()) - set(reached[:KEPT]):
+            shutil.rmtree(other, ignore_errors=True)
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None."""
@@ -76,8 +83,19 @@ class CheckpointFolder:
         return sorted(self.path.glob("step-*"), reverse=True)
 
 
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+
+
 def _read(folder: Path) -> Checkpoint:
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    signed = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    state = signed["state"]
+    if signed["digest"] != _digest(state):
+        raise ValueError(f"{STATE} does not match its digest")
     for name, expected in state["files"].items():
         if file_digest(folder / name) != expected:
             raise ValueError(f"{name} does not match its digest")
