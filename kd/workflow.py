@@ -4,10 +4,12 @@ It runs as a subprocess, as a dry run: nothing is made.
 """
 
 import base64
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,3 +165,16 @@ def is_recorded(target: str, checkout: Path) -> bool:
     """Whether Snakemake remembers how it made `target`; without that, it misses changes."""
     name = base64.b64encode(target.encode()).decode()
     return (checkout / ".snakemake" / "metadata" / name).is_file()
+
+
+def unnoted_outputs(checkout: Path) -> set[Path]:
+    """Outputs of jobs that a Snakemake has started and not seen end, below `checkout`."""
+    folder = checkout / ".snakemake" / "incomplete"
+    found = set()
+    for parent, _, names in os.walk(folder):
+        # A name too long for one file is split: all parts but the last are folders, with an `@`.
+        split = [part.removeprefix("@") for part in Path(parent).relative_to(folder).parts]
+        for name in names:
+            with suppress(ValueError):  # another file of Snakemake's
+                found.add(Path(base64.urlsafe_b64decode("".join([*split, name])).decode()))
+    return found

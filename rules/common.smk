@@ -23,6 +23,7 @@ from kd.provenance.code import PACKAGE_ROOT, code_digest
 from kd.provenance.manifest import path_digest
 from kd.resume import finished
 from kd.training.code import distillation_modules
+from kd.workflow import unnoted_outputs
 
 # Local jobs share one import of torch (`kd.worker`). KD_WORKER= switches that off.
 if workflow.is_main_process and workflow.local_exec:
@@ -107,8 +108,12 @@ os.environ.setdefault(finished.SWITCH, "1")
 
 
 def forget_finished():
-    """At the end, when all that ended is noted."""
-    finished.forget(Path("checkpoints", SELECTED.name))
+    """At the end, of what is noted: another Snakemake may have jobs that are not."""
+    finished.forget(
+        Path("checkpoints", SELECTED.name),
+        Path("results", SELECTED.name),
+        unnoted_outputs(Path()),
+    )
 
 
 # --- specifications, one function per stage -------------------------------------------------

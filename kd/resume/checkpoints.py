@@ -1,9 +1,9 @@
 """Checkpoints: all a run needs to go on as if it had never stopped.
 
 A checkpoint is a folder of safetensors files and a `state.json` that lists their digests, and
-begins with its own. It appears atomically; the newest valid one wins, and a damaged one is passed over with a
-warning. The folder's name carries the run's fingerprint, so that a changed specification
-never resumes.
+has its own. It appears atomically; the newest valid one wins, and a damaged one is passed over
+with a warning. The folder's name carries the run's fingerprint, so that a changed
+specification never resumes.
 """
 
 import hashlib

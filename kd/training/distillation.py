@@ -68,8 +68,6 @@ def distill(
     outputs = out / "model", out / "train.jsonl"
     if ranks.gathered(ranks.first and is_done(record, folder.path, *outputs))[0]:
         ranks.close()
-        if ranks.first:
-            settle(record, folder.path, *outputs)
         return
     what = f"{spec.method.loss} on {spec.dataset}, seed {spec.seed}"
     with progress(what, loop.total_steps) if ranks.first else nullcontext(_silent) as advance:

@@ -61,7 +61,10 @@ def test_every_torn_or_flipped_byte_of_the_tensors_is_noticed(folder):
     file = save(folder, 2) / "model.safetensors"
     whole = file.read_bytes()
     for place in range(len(whole)):
-        for broken in (whole[:place], whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]):
+        for broken in (
+            whole[:place],
+            whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :],
+        ):
             file.write_bytes(broken)
             found = folder.newest()
             assert found is not None and found.step == 1, place
