@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 from kd.worker import OWNER
@@ -67,11 +68,15 @@ def _run(connection: socket.socket) -> int | None:
         return None
 
     def forward(number: int, frame: FrameType | None) -> None:
-        connection.sendall(bytes([number]))
+        with suppress(OSError):  # it has ended, which the other side of this says better
+            connection.sendall(bytes([number]))
 
     for number in _FORWARDED:
         signal.signal(number, forward)
-    status = connection.recv(1)
+    try:
+        status = connection.recv(1)
+    except OSError:  # it ended without having read a signal that was forwarded
+        status = b""
     if not status:
         print("kd: error: the worker was killed, and this job with it.", file=sys.stderr)
         return 1

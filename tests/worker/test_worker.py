@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 
 import kd
 from kd.interruption import EXIT_STATUS
-from kd.worker.protocol import address
+from kd.worker.protocol import ACCEPTED, address, receive_request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets and pidfds")
 BAD_SPEC = ["predict", "--spec", "{}", "--model", "m", "--data", "d", "--out", "o"]
@@ -161,3 +162,24 @@ def test_a_worker_of_nobody_ends_at_once() -> None:
     command = [sys.executable, "-m", "kd.worker.server", str(ended.pid)]
     assert subprocess.run(command, timeout=120, check=False).returncode == 0
     assert str(ended.pid) in address(ended.pid)
+
+
+def test_a_command_does_not_run_itself_when_its_worker_ends_on_a_signal(owner):
+    """Its fork was told to stop: what runs now would write where a next job does."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with listener:
+        listener.bind(address(os.getpid()))
+        listener.listen()
+        process = owner.start(BAD_SPEC, KD_WORKER=str(os.getpid()))
+        connection, _ = listener.accept()
+        _, streams = receive_request(connection)
+        connection.sendall(ACCEPTED)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        connection.close()  # with the signal unread: the other side's connection is reset
+        for stream in streams:
+            os.close(stream)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.strip() == "kd: error: the worker was killed, and this job with it."
