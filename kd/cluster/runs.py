@@ -113,7 +113,8 @@ def cancel_orphans() -> None:
         )
         slurm.cancel(jobs)
     for run in gone.values():
-        run.forget()
+        if run.is_here() or not run.host:  # elsewhere it may live, and submit again
+            run.forget()
 
 
 def _run_id(logs: Sequence[str]) -> str | None:

@@ -75,8 +75,11 @@ def _print_json(plan: "Plan") -> None:
 def _print_limits(plan: "Plan") -> None:
     from kd.workflow import limits_as_profile
 
-    asked = {one.stage: (one.limit.runtime, one.limit.mem_mb) for one in plan.stages}
-    print(limits_as_profile(asked))
+    known = {one.stage: one.limit for one in plan.stages if one.limit is not None}
+    print(limits_as_profile({name: (one.runtime, one.mem_mb) for name, one in known.items()}))
+    for one in plan.stages:
+        if one.limit is None:
+            print(f"  # {one.stage}: how long it takes is unknown; keep what the profile says")
 
 
 def _print_plan(plan: "Plan", price: float | None) -> None:
@@ -111,14 +114,19 @@ def _print_plan(plan: "Plan", price: float | None) -> None:
 def demand_lines(demands: "Demands", price: float | None) -> list[str]:
     """GPU time, price and disk in sentences."""
     hours = demands.gpu_seconds / 3600
-    cost = "" if price is None else f", {hours * price:,.0f} at {price:g} an hour"
+    cost = "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
     return [
-        f"GPU: {hours:,.0f} hours of one {demands.device}{cost}.",
+        f"GPU: {_hours(demands.gpu_seconds)} of one {demands.device}{cost}.",
         f"Disk: logits {size(demands.stores)} (whole distributions in float16 would take "
         f"{size(demands.dense)}), students {size(demands.students)}, checkpoints up to "
         f"{size(demands.checkpoint)} for each distillation that runs.",
-        f"A teacher that runs in every step would add {demands.teacher_seconds / 3600:,.0f} hours.",
+        f"A teacher that ran in every step would add {_hours(demands.teacher_seconds)}.",
     ]
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:,.0f} hours" if hours >= 10 else f"{hours:.2g} hours"
 
 
 def size(count: float) -> str:

@@ -13,8 +13,10 @@ from kd.plan.jobs import Job
 from kd.plan.physical import SINGLE, Subject, Taken, dense_bytes, taken
 from kd.plan.work import subject_of
 
-# A checkpoint holds weights, two moments of AdamW and the best weights so far; two are kept.
-CHECKPOINT = 2 * 4 * SINGLE
+# A checkpoint holds weights, two moments of AdamW and the best weights so far. Two are kept, and
+# the older one is removed once the next is written.
+STATE = 4 * SINGLE
+CHECKPOINT = 3 * STATE
 WITH_MODEL = ("answer", "extract", "distill", "predict")
 
 
@@ -59,9 +61,13 @@ class Physics:
         return taken(job.stage, job.spec, subject, self.device) if subject else None
 
     def host_megabytes(self, job: Job) -> float:
-        """Main memory that the job's real model may take on its way to the GPU."""
+        """Main memory that the job's real model may take on its way to the GPU.
+
+        Of a distillation it is what a checkpoint holds, which passes through main memory.
+        """
         subject = self._subject(job) if self.is_real(job) else None
-        return 4000 + subject.scale.parameters * SINGLE / 1e6 if subject else 0.0
+        each = STATE if job.stage == "distill" else SINGLE
+        return 4000 + subject.scale.parameters * each / 1e6 if subject else 0.0
 
     def demands(self, jobs: Iterable[Job], seconds: Mapping[int, float]) -> Demands | None:
         """All that the pending ones among `jobs` ask for; None if no real model is used.

@@ -28,7 +28,7 @@ class StagePlan:
     cached: int
     seconds: float  # of those that would run
     origins: dict[str, int]  # origin of an estimate to jobs that would run
-    limit: Limit  # for a batch system, of its longest and largest job
+    limit: Limit | None  # for a batch system, of its longest and largest job; None: unknown
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,9 @@ def _by_stage(
     seconds: dict[str, list[float]] = {}
     for job, one in zip(jobs, estimates, strict=True):
         seconds.setdefault(job.stage, []).append(one.seconds)
+    unknown = {
+        job.stage for job, one in zip(jobs, estimates, strict=True) if one.origin == "unknown"
+    }
     asked = limits(seconds, memory)
     found = []
     for stage in sorted({job.stage for job in jobs}, key=ORDER.index):
@@ -162,7 +165,7 @@ def _by_stage(
                 cached=len(own) - len(pending),
                 seconds=sum(one.seconds for one in pending),
                 origins=dict(Counter(one.origin for one in pending)),
-                limit=asked[stage],
+                limit=None if stage in unknown else asked[stage],
             )
         )
     return found

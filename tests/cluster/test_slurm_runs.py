@@ -83,6 +83,13 @@ def test_jobs_submitted_elsewhere_are_refused_not_cancelled(commands):
     assert cancelled() == []
 
 
+def test_a_run_elsewhere_without_jobs_may_live_and_stays_noted(commands):
+    queue(commands)
+    file = note("far", DEAD, host="login2")
+    runs.cancel_orphans()
+    assert file.exists()
+
+
 def test_without_a_dead_run_slurm_is_not_asked(commands):
     commands("squeue", "touch asked")
     runs.cancel_orphans()

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from kd.commands.planning import demand_lines, size
+from kd.commands.planning import _print_limits, demand_lines, size
 from kd.experiment.models import Scale
 from kd.experiment.schema import Experiment
 from kd.plan.demands import CHECKPOINT, Physics
@@ -14,7 +14,8 @@ from kd.plan.history import Measured
 from kd.plan.jobs import Job
 from kd.plan.limits import Limit, limits
 from kd.plan.physical import COMPUTE, DISK, KEPT, START, TRAFFIC, Subject, dense_bytes, taken
-from kd.plan.work import Work
+from kd.plan.plan import Plan, _by_stage, _estimate
+from kd.plan.work import Work, World
 from kd.workflow import limits_as_profile
 
 A100 = DEVICES["a100"]
@@ -128,9 +129,31 @@ def test_history_of_micro_models_says_nothing_of_real_ones() -> None:
 def test_demands_in_sentences(physics) -> None:
     found = physics.demands([distillation()], {0: 7200.0})
     lines = demand_lines(found, 2.5)
-    assert lines[0] == "GPU: 2 hours of one a100, 5 at 2.5 an hour."
-    assert "students 1.6 GB" in lines[1] and "checkpoints up to 12.8 GB" in lines[1]
+    assert lines[0] == "GPU: 2 hours of one a100, 5.00 at 2.5 an hour."
+    assert "students 1.6 GB" in lines[1] and "checkpoints up to 19.2 GB" in lines[1]
     assert size(2.5e12) == "2.5 TB" and size(12) == "12 B"
+
+
+def test_less_than_an_hour_is_not_nothing(physics) -> None:
+    assert demand_lines(physics.demands([distillation()], {0: 900.0}), 2.0)[0] == (
+        "GPU: 0.25 hours of one a100, 0.50 at 2 an hour."
+    )
+
+
+def test_a_checkpoint_passes_through_main_memory(physics) -> None:
+    assert physics.host_megabytes(distillation()) == 4000 + 16 * 400
+    assert physics.host_megabytes(EXTRACTION) == 4000 + 4 * 7000
+
+
+def test_a_stage_of_unknown_size_gets_no_limit(physics, capsys) -> None:
+    jobs = [EXTRACTION, distillation(), distillation("unknown")]
+    estimates = [_estimate(job, World({}, {}), Estimator([], []), physics) for job in jobs]
+    stages = _by_stage(jobs, estimates, {})
+    assert [one.limit is None for one in stages] == [False, True]
+    _print_limits(Plan(stages, 1, 0.0, 0.0, 1.0, None))
+    printed = capsys.readouterr().out
+    assert set(yaml.safe_load(printed)["set-resources"]) == {"extract", "extract_variant"}
+    assert "# distill: how long it takes is unknown" in printed
 
 
 def test_an_unknown_gpu_is_refused_with_the_nearest() -> None:
