@@ -114,13 +114,14 @@ def _print_plan(plan: "Plan", price: float | None) -> None:
 def demand_lines(demands: "Demands", price: float | None) -> list[str]:
     """GPU time, price and disk in sentences."""
     hours = demands.gpu_seconds / 3600
+    added = _hours(demands.teacher_seconds)
     cost = "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
     return [
         f"GPU: {_hours(demands.gpu_seconds)} of one {demands.device}{cost}.",
         f"Disk: logits {size(demands.stores)} (whole distributions in float16 would take "
         f"{size(demands.dense)}), students {size(demands.students)}, checkpoints up to "
         f"{size(demands.checkpoint)} for each distillation that runs.",
-        f"A teacher that ran in every step would add {_hours(demands.teacher_seconds)}.",
+        f"Without stored logits, a teacher that ran in every step would add {added}.",
     ]
 
 

@@ -1,12 +1,13 @@
 """What real models ask for besides time: GPUs, disk, money; and what the logit store saves."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
 from kd.experiment.datasets import HubDataset, MicroDataset
 from kd.experiment.models import MicroModel, Scale
+from kd.experiment.requirements import runs_teacher
 from kd.experiment.schema import Experiment
 from kd.plan.devices import Device
 from kd.plan.jobs import Job
@@ -31,7 +32,8 @@ class Demands:
         students: bytes of distilled students.
         checkpoint: bytes of the largest checkpoints that one running job keeps.
         dense: bytes that whole distributions in float16 would take instead of the stores.
-        teacher_seconds: that the teacher would compute if it ran in every step.
+        teacher_seconds: that the teacher would compute if it ran in every step of the
+            distillations that read its stored logits.
     """
 
     device: str
@@ -56,9 +58,16 @@ class Physics:
         return job.stage in WITH_MODEL and model is not None and not isinstance(model, MicroModel)
 
     def taken(self, job: Job) -> Taken | None:
-        """What the job takes; None if it runs no real model, or one of unknown size."""
+        """What the job takes; None if it runs no real model, or one of unknown size.
+
+        A distillation that runs its teacher takes the teacher's forward passes, too; what a
+        student generates meanwhile (on-policy) is left out.
+        """
         subject = self._subject(job)
-        return taken(job.stage, job.spec, subject, self.device) if subject else None
+        alone = taken(job.stage, job.spec, subject, self.device) if subject else None
+        if alone is None or not self._runs_teacher(job):
+            return alone
+        return replace(alone, seconds=alone.seconds + self._teacher_in_every_step(job))
 
     def host_megabytes(self, job: Job) -> float:
         """Main memory that the job's real model may take on its way to the GPU.
@@ -90,7 +99,7 @@ class Physics:
                 dense += dense_bytes(subject)
             if job.stage == "distill":
                 checkpoint = max(checkpoint, CHECKPOINT * subject.scale.parameters)
-                teacher += self._teacher_in_every_step(job)
+                teacher += 0.0 if self._runs_teacher(job) else self._teacher_in_every_step(job)
         return Demands(
             device=self.device.name,
             gpu_seconds=sum(seconds[index] for index, _ in real),
@@ -100,6 +109,12 @@ class Physics:
             dense=dense,
             teacher_seconds=teacher,
         )
+
+    def _runs_teacher(self, job: Job) -> bool:
+        """Whether a distillation's method cannot do with stored logits."""
+        if job.stage != "distill":
+            return False
+        return runs_teacher(self._experiment.methods[PurePath(job.out).parts[6]])
 
     def _teacher_in_every_step(self, job: Job) -> float:
         """Seconds of the teacher's forward passes if a distillation made them itself."""

@@ -29,14 +29,19 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _to_disk(file: Path) -> None:
+    """Before its name is there: after it, what it was made from may be removed."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` if the block succeeds, and vanishes if not."""
     staging = _staging(path)
     try:
         yield staging
-        with staging.open("rb+") as file:
-            os.fsync(file.fileno())
+        _to_disk(staging)
         staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)
@@ -49,6 +54,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     staging.mkdir()
     try:
         yield staging
+        for file in staging.rglob("*"):
+            if file.is_file():
+                _to_disk(file)
         # The old folder is moved aside, not deleted first: the gap without any is one rename.
         old = staging.with_suffix(".old")
         if path.exists():

@@ -34,7 +34,8 @@ EXPERIMENT = {
         "small": HUB | {"scale": {"parameters": 4e8, "vocabulary": 50304}},
         "unknown": HUB,
     },
-    "methods": {"text": {"loss": "none"}, "uld": {"loss": "uld"}},
+    "methods": {"text": {"loss": "none"}, "uld": {"loss": "uld"}}
+    | {"live": {"loss": "uld", "responses": {"policy": "mixed", "student_fraction": 1.0}}},
     "training": {"learning_rate": 1e-5, "epochs": 3},
     "tables": {"table2": {"title": "x"}},
 }
@@ -104,6 +105,14 @@ def test_demands_add_up_and_say_what_the_store_saves(physics) -> None:
         "extract", {}, Subject(Scale(parameters=7e9, vocabulary=32000), True, "qa", ROWS), A100
     )
     assert found.teacher_seconds == pytest.approx(3 * once.seconds)
+
+
+def test_a_teacher_that_runs_anyway_is_in_the_job_and_not_added(physics) -> None:
+    stored, live = distillation(), distillation(method="live")
+    live.spec["method"]["loss"] = "uld"
+    saved = physics.demands([stored], {0: 1.0}).teacher_seconds
+    assert physics.taken(live).seconds == pytest.approx(physics.taken(stored).seconds + saved)
+    assert physics.demands([stored, live], {0: 1.0, 1: 1.0}).teacher_seconds == saved
 
 
 def test_finished_jobs_ask_for_nothing(physics) -> None:
