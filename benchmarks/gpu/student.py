@@ -66,7 +66,7 @@ class _Authors(Objective):
         super().__init__(Method(loss="none"), eos_token_id=0, shift=True)
         self._teacher = [model]  # no submodule: it is not trained
 
-    def forward(self, model, batch: Batch, counts=None) -> Terms:
+    def forward(self, model, batch: Batch, counts=None, *, certify=False) -> Terms:
         batch = batch.to(model.device)
         (teacher_model,) = self._teacher
         with torch.no_grad():

@@ -133,7 +133,7 @@ def test_a_specification_without_the_newer_keys_is_as_it_was():
     assert set(written) == {
         *("epochs batch_size learning_rate scheduler warmup_fraction weight_decay".split()),
         *("cycle_momentum max_length max_grad_norm validations select".split()),
-        *("checkpoint_steps fused_head".split()),
+        *("checkpoint_steps fused_head certificate_steps".split()),
     }
     given = training.model_copy(update={"micro_batch": 2, "shard": Shard(rank=1, of=4)})
     written = given.model_dump(mode="json")
