@@ -151,7 +151,9 @@ def test_out_of_memory_is_one_sentence_with_the_rows_and_what_would_fit(setup, f
     made = setup(method=ULD, batch_size=4)
     monkeypatch.setattr(memory, "_device_memory", lambda device: (3e6, "a small device"))
     monkeypatch.setattr(
-        type(made.objective), "__call__", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError)
+        type(made.objective),
+        "__call__",
+        lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError),
     )
     with pytest.raises(TrainingError) as refused:
         made.loop.run(CheckpointFolder(folder, "f"), lambda *_: None)
