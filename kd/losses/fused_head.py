@@ -17,6 +17,7 @@ from kd.losses.chunked import Evaluate, rows_at_once
 from kd.losses.rows import AlignedBatch
 
 HEAD_ROWS = 64  # that go through the layer together: its weight is read once for all of them
+GPU_HEAD_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,9 @@ def _compute(  # noqa: PLR0917 - what autograd hands over, and how
             torch.zeros_like(weight, dtype=_wide(weight)),
             None if bias is None else torch.zeros_like(bias, dtype=_wide(bias)),
         )
-    for first in range(0, len(rows), HEAD_ROWS):
-        some = slice(first, first + HEAD_ROWS)
+    step = HEAD_ROWS if rows.device.type == "cpu" else GPU_HEAD_ROWS
+    for first in range(0, len(rows), step):
+        some = slice(first, first + step)
         logits = nn.functional.linear(rows[some], layer, offset)
         slopes = torch.zeros_like(logits) if wanted else None
         for total, one in zip(totals, located, strict=True):
