@@ -31,24 +31,11 @@ STATISTICS = ("lo", "hi", "p", "p_holm", "sd", "n")  # that follow a column, aft
 BESIDE = ("published", "difference", "inside")  # that precede a column's name
 
 
-class Shard(Strict):
-    """The batches of one of several processes that train side by side: every `of`-th."""
-
-    rank: Natural
-    of: Positive
-
-    @model_validator(mode="after")
-    def _within(self) -> "Shard":
-        if self.rank >= self.of:
-            raise ValueError(f"'rank' counts from 0: it must be below 'of', which is {self.of}")
-        return self
-
-
 class Training(Grown):
     """Distillation's optimiser and schedule (defaults: the paper's, where it is sound)."""
 
     later = frozenset(
-        "micro_batch precision gradient_checkpointing compile processes shard".split()
+        "micro_batch precision gradient_checkpointing compile processes replicas".split()
     )
 
     epochs: Positive = 5
@@ -92,11 +79,6 @@ class Training(Grown):
     compile: bool = Field(default=False, description="compile the student with torch.compile")
     processes: Positive = Field(
         default=1, description="that share each batch, through accelerate; a GPU each"
-    )
-    shard: Shard | None = Field(
-        default=None,
-        description="train on every 'of'-th batch alone, as one of several processes would that "
-        "never exchange gradients",
     )
 
 

@@ -11,8 +11,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from kd.errors import TrainingError
-from kd.experiment.schema import Shard, Training
+from kd.experiment.schema import Training
 from kd.logits.batch import collate
 from kd.logits.reader import LogitReader
 from kd.losses.teacher import TeacherLogits
@@ -70,24 +69,14 @@ class Batch:
         return self.labels.masked_fill(appended, IGNORED)
 
 
-def steps_per_epoch(rows: int, batch_size: int, shard: Shard | None = None) -> int:
-    """Batches of an epoch, or of a shard of it; the last one may be smaller."""
-    batches = ceil(rows / batch_size)
-    return batches if shard is None else len(range(shard.rank, batches, shard.of))
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Batches of an epoch; the last one may be smaller."""
+    return ceil(rows / batch_size)
 
 
 def total_steps(rows: int, training: Training) -> int:
-    """Optimiser steps of a whole run.
-
-    Raises:
-        TrainingError: the run's shard has no batch.
-    """
-    steps = steps_per_epoch(rows, training.batch_size, training.shard)
-    if not steps:
-        raise TrainingError(
-            f"'training.shard' leaves no batch of {rows} rows: lower its 'of' or the batch size."
-        )
-    return training.epochs * steps
+    """Optimiser steps of a whole run."""
+    return training.epochs * steps_per_epoch(rows, training.batch_size)
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
@@ -97,17 +86,9 @@ def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def batch_indices(
-    rows: int, batch_size: int, seed: int, step: int, shard: Shard | None = None
-) -> list[int]:
-    """Rows of the batch at `step`, counted from 0 over all epochs.
-
-    A shard has every `of`-th batch of the same order, from the one with its rank on, as
-    `accelerate` gives them out to processes.
-    """
-    epoch, position = divmod(step, steps_per_epoch(rows, batch_size, shard))
-    if shard is not None:
-        position = shard.rank + position * shard.of
+def batch_indices(rows: int, batch_size: int, seed: int, step: int) -> list[int]:
+    """Rows of the batch at `step`, counted from 0 over all epochs."""
+    epoch, position = divmod(step, steps_per_epoch(rows, batch_size))
     order = epoch_order(rows, seed, epoch)
     return order[position * batch_size : (position + 1) * batch_size]
 

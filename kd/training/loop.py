@@ -137,7 +137,7 @@ class Loop:
     def _train_step(self) -> dict[str, float]:
         training = self._training
         indices = batch_indices(
-            len(self._material.train), training.batch_size, self._seed, self.step, training.shard
+            len(self._material.train), training.batch_size, self._seed, self.step
         )
         given = [self._material.train[index] for index in indices]
         examples = self._policy.prepare(self.model, given, self.step)

@@ -35,7 +35,7 @@ def test_scores_without_an_encoder_are_those_of_a_process_without_torch(tmp_path
         prompt_sha256="0" * 64,
         prediction="two words",
         references=["two words"],
-        finish_reason="stop",
+        finish_reason="newline",
         tokens=2,
         confidence=None,
     )

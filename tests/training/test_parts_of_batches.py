@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from kd.experiment.methods import BothTexts, Method, MixedText
-from kd.experiment.schema import Shard, Training
+from kd.experiment.schema import Training
 from kd.experiment.stages import DistillSpec
 from kd.resume.checkpoints import CheckpointFolder
-from kd.training.batches import batch_indices, steps_per_epoch, total_steps
 from kd.training.objective import Counts
 
 METHODS = {
@@ -100,33 +99,6 @@ def test_a_batch_without_a_scored_token_counts_nothing_and_moves_nothing(setup):
     )
 
 
-@pytest.mark.parametrize("rows", [1, 7, 8, 9, 40])
-def test_shards_have_every_batch_once_and_the_batches_of_the_whole(rows):
-    shards = [Shard(rank=rank, of=3) for rank in range(3)]
-    whole = [batch_indices(rows, 4, 0, step) for step in range(2 * steps_per_epoch(rows, 4))]
-    met = [
-        batch_indices(rows, 4, 0, step, shard)
-        for shard in shards
-        for step in range(2 * steps_per_epoch(rows, 4, shard))
-        if steps_per_epoch(rows, 4, shard)
-    ]
-    assert sorted(met) == sorted(whole)
-
-
-def test_a_shard_without_a_batch_is_refused():
-    from kd.errors import TrainingError
-
-    training = Training(learning_rate=1e-3, batch_size=4, shard=Shard(rank=2, of=3))
-    with pytest.raises(TrainingError, match="leaves no batch of 8 rows"):
-        total_steps(8, training)
-
-
-def test_a_shard_of_one_is_the_whole_run(setup, folder):
-    whole = trained(setup, folder, "whole", METHODS["by tokens"])
-    shard = trained(setup, folder, "shard", METHODS["by tokens"], shard=Shard(rank=0, of=1))
-    assert shard[0] == whole[0]
-
-
 def test_a_specification_without_the_newer_keys_is_as_it_was():
     training = Training(learning_rate=1e-3)
     written = training.model_dump(mode="json")
@@ -135,9 +107,9 @@ def test_a_specification_without_the_newer_keys_is_as_it_was():
         *("cycle_momentum max_length max_grad_norm validations select".split()),
         *("checkpoint_steps fused_head certificate_steps".split()),
     }
-    given = training.model_copy(update={"micro_batch": 2, "shard": Shard(rank=1, of=4)})
+    given = training.model_copy(update={"micro_batch": 2, "replicas": 4})
     written = given.model_dump(mode="json")
-    assert (written["micro_batch"], written["shard"]) == (2, {"rank": 1, "of": 4})
+    assert (written["micro_batch"], written["replicas"]) == (2, 4)
     assert Training.model_validate(written) == given
     spec = DistillSpec(
         dataset="d", method=Method(loss="none"), training=training, fraction=100, seed=0
