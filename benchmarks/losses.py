@@ -15,7 +15,6 @@ function in float64 on the same teacher.
 
 import argparse
 import csv
-import json
 import os
 import sys
 from functools import partial
@@ -43,7 +42,7 @@ from measuring import (  # noqa: E402
     interleaved,
     load,
     machine,
-    peak_in_fresh_process,
+    peak_in_fork,
     peak_of,
     print_markdown,
 )
@@ -56,9 +55,6 @@ def main() -> None:
     options = parse_options()
     torch.set_num_threads(options.threads)
     size = QUICK if options.quick else Size()
-    if options.memory_of:
-        print(json.dumps(peak_memory(Implementation(*options.memory_of), size)))
-        return
     chosen = [
         one
         for one in implementations(with_gold=not options.quick and gold_is_there())
@@ -68,20 +64,13 @@ def main() -> None:
     rounds = 1 if options.quick else options.rounds
     times = interleaved({str(one): partial(one.prepare, size) for one in chosen}, rounds)
     errors = errors_against_float64(chosen, size)
-    # A process each takes its time, which is not the point of a quick run.
-    measured = chosen[:1] if options.quick else chosen
-    command = [str(HERE), "--threads", str(options.threads), *(["--quick"] * options.quick)]
     rows = [
         {
             **{"loss": one.loss, "teacher": one.teacher, "implementation": one.how},
             **times[str(one)].row(),
             **ratios(one, times),
             **errors[one],
-            "peak_mib": peak_in_fresh_process(
-                *command, "--memory-of", one.loss, one.teacher, one.how
-            )
-            if one in measured
-            else "",
+            "peak_mib": peak_in_fork(partial(peak_memory, one, size)),
             **header,
             "load_at_end": load(),
             "rounds": rounds,
@@ -101,7 +90,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
