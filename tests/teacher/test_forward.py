@@ -111,6 +111,9 @@ class NoRecord:
     def write(self, *_, **__):
         pass
 
+    def is_done(self, *_):
+        return False
+
 
 def test_with_the_deterministic_setting_a_row_depends_on_no_other(made):
     logits = Logits(epsilon=1e-3, deterministic=True)

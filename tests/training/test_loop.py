@@ -122,8 +122,8 @@ def test_a_non_finite_validation_loss_stops_the_run(setup, folder, monkeypatch):
     made = setup(epochs=4, validations=8)
     compute = type(made.objective).__call__
 
-    def spoiled(objective, model, batch, **given):
-        terms = compute(objective, model, batch, **given)
+    def spoiled(objective, model, batch, *counts, **given):
+        terms = compute(objective, model, batch, *counts, **given)
         return (
             terms if model.training else type(terms)(terms.total * float("nan"), *[terms.total] * 2)
         )

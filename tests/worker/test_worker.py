@@ -117,7 +117,7 @@ def test_another_environment_is_not_served(owner: Owner) -> None:
 
 
 def test_a_fork_runs_the_code_that_is_on_disk_now(owner: Owner) -> None:
-    source = owner.folder / "kd" / "experiment" / "stages.py"
+    source = owner.folder / "kd" / "experiment" / "spec_files.py"
     before = source.read_text()
     assert "no such file, and no JSON" in before
     arguments = ["predict", "--spec", "absent.json", *BAD_SPEC[3:]]

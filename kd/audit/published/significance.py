@@ -35,7 +35,8 @@ class Difference:
 def paired_difference(
     first: Sequence[float], second: Sequence[float], name: Sequence[str] = ()
 ) -> Difference:
-    """Compare two methods row by row; both [rows], at least two rows in the same order.
+    """Compare two methods row by row; both [rows], in the same order; rows from
+    `kd.tables.statistics.FEWEST_EXAMPLES` on.
 
     Args:
         first: values of the baseline.
@@ -43,13 +44,13 @@ def paired_difference(
         name: words that seed the resampling.
 
     Raises:
-        ValueError: there is only one row, of which nothing can be said.
+        ValueError: there are fewer rows, of which nothing can be said.
     """
     differences = np.subtract(second, first)[np.newaxis]
     result = statistics.estimate([differences], name, resamples=RESAMPLES)
     interval, p = result.interval(), result.p_value()
     if interval is None or p is None:
-        raise ValueError("a paired difference needs at least two rows")
+        raise ValueError(f"a paired difference needs at least {statistics.FEWEST_EXAMPLES} rows")
     error = float(differences.std(ddof=1)) / differences.size**0.5
     return Difference(result.value, error, *interval, p)
 
