@@ -37,6 +37,27 @@ def test_rows_a_step_in_both_readings(dataset, rows):
     assert part == changed  # nothing else differs
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_teachers_of_seven_billion_weights_are_read_in_half_precision(name):
+    experiment = paper(name)
+    for teacher in experiment.teachers:
+        load = stages.answer_spec(experiment, teacher, "squad").load
+        assert load is not None and load.dtype == "bfloat16"
+    for student in experiment.students:  # they learn in float32, and are tested in it
+        assert stages.predict_spec(experiment, "squad", student).load is None
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_output_layer_is_fused_with_losses_that_allow_it(name):
+    from kd.training.objective import Objective
+
+    experiment = paper(name)
+    fused = experiment.training.fused_head
+    assert fused == (name not in ("paper_modern", "paper_beyond"))
+    for method in experiment.methods.values() if fused else ():
+        Objective(method, eos_token_id=0, shift=True, fused_head=True)
+
+
 def test_each_teacher_is_asked_in_its_own_way():
     asked = stages.answer_spec(paper(), "mistral", "qed")
     assert asked.shots == 5 and asked.prompt.style == "chat" and asked.prompt.title
