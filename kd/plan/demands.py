@@ -11,7 +11,7 @@ from kd.experiment.requirements import runs_teacher
 from kd.experiment.schema import Experiment
 from kd.plan.devices import Device
 from kd.plan.jobs import Job
-from kd.plan.physical import SINGLE, Subject, Taken, dense_bytes, taken
+from kd.plan.physical import HALF, SINGLE, WEIGHT_BYTES, Subject, Taken, dense_bytes, taken
 from kd.plan.work import subject_of
 
 # A checkpoint holds weights, two moments of AdamW and the best weights so far. Two are kept, and
@@ -123,8 +123,9 @@ class Physics:
         teacher = PurePath(job.out).parts[4]  # results/<experiment>/runs/<dataset>/<teacher>/…
         subject = self._of(teacher, job)
         once = taken("extract", {}, subject, self.device) if subject else None
-        share = float(job.spec["fraction"]) / 100
-        return once.seconds * share * int(job.spec["training"]["epochs"]) if once else 0.0
+        training = job.spec["training"]
+        share = float(job.spec["fraction"]) / 100 / int(training.get("replicas", 1))
+        return once.seconds * share * int(training["epochs"]) if once else 0.0
 
     def _model(self, job: Job) -> Any:
         name, _ = subject_of(_place(job))
@@ -146,13 +147,30 @@ class Physics:
             rows = dataset.rows
         if rows is None or isinstance(dataset, MicroDataset):
             return None
+        half, weight = self._precision(name, job)
         return Subject(
             scale=scale,
-            half=name in self._experiment.teachers,
+            half=half,
+            weight=weight,
             task=dataset.task,
             rows=rows.model_dump(),
-            shots=0 if job.stage == "distill" else model.shots_on(dataset_name),
+            # A student learns without examples; a teacher beside it reads its own prompts.
+            shots=0 if self._learns(name, job) else model.shots_on(dataset_name),
         )
+
+    def _learns(self, name: str, job: Job) -> bool:
+        return job.stage == "distill" and name in self._experiment.students
+
+    def _precision(self, name: str, job: Job) -> tuple[bool, float]:
+        """Whether a model of the job computes in 16 bits, and bytes of one of its weights."""
+        model = (self._experiment.teachers | self._experiment.students)[name]
+        if self._learns(name, job):  # its weights stay float32
+            return job.spec["training"].get("precision") == "bfloat16", SINGLE
+        load = model.load
+        if load is None:
+            return False, SINGLE
+        plain = SINGLE if load.dtype == "float32" else HALF
+        return load.dtype != "float32", WEIGHT_BYTES.get(load.quantisation or "", plain)
 
 
 def _place(job: Job) -> str:

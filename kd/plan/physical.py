@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kd.experiment.logits import EPSILON
 from kd.experiment.models import Scale
 from kd.plan.devices import Device
 
@@ -25,10 +26,13 @@ TOKENS = {
     "qa_medical": (360, 67),
     "summary_dialogue": (190, 32),
 }
-# Bytes that the store keeps of a position: 50 tokens of 4 bytes and its own entries. Such a mean
-# belongs to epsilon 1e-3 and moderately sharp teachers (docs/logit-store.md).
-KEPT = 214
+# What the store keeps of a position: the tokens of a moderately sharp teacher by what may be
+# dropped (logits from N(0, 9^2), 32,000 tokens; docs/logit-store.md has 1e-3), bytes of each,
+# of each in full precision, and of the position itself.
+KEPT_TOKENS = ((1e-2, 16), (1e-3, 50), (1e-4, 148), (0.0, 366))
+KEPT, KEPT_FULL, POSITION = 4, 6, 11
 HALF, SINGLE = 2, 4  # bytes of a number
+WEIGHT_BYTES = {"8bit": 1.0, "4bit": 0.55}  # with the scales of their blocks
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Subject:
 
     Attributes:
         scale: size of the model.
-        half: whether it computes in bfloat16; otherwise in float32.
+        half: whether it computes in 16 bits; otherwise in float32.
+        weight: bytes of one of its weights in memory.
         task: of the dataset.
         rows: of each split.
         shots: examples in each prompt.
@@ -48,6 +53,7 @@ class Subject:
     task: str
     rows: Mapping[str, int]
     shots: int = 0
+    weight: float = SINGLE
 
     @property
     def prompt(self) -> int:
@@ -67,8 +73,8 @@ class Subject:
 
     @property
     def bytes(self) -> float:
-        """Of the weights."""
-        return self.scale.parameters * (HALF if self.half else SINGLE)
+        """Of the weights, in memory."""
+        return self.scale.parameters * self.weight
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,26 @@ def taken(stage: str, spec: Mapping[str, Any], subject: Subject, device: Device)
             positions = subject.learned * subject.answer
             tokens = subject.learned * (subject.prompt + subject.answer)
             seconds = _start(subject) + _forward(subject, tokens, device)
-            return Taken(seconds, positions * KEPT)
+            return Taken(seconds, positions * kept_bytes(spec.get("logits", {}), subject.scale))
         case "distill":
             return _distillation(spec, subject, device)
     return None
+
+
+def kept_bytes(logits: Mapping[str, Any], scale: Scale) -> float:
+    """Bytes that the store keeps of a position, with such `logits` of an experiment."""
+    drawn = logits.get("sampling")
+    epsilon = float(logits.get("epsilon", EPSILON))
+    full = logits.get("precision") == "full" or (epsilon == 0 and not drawn)
+    each = KEPT_FULL if full else KEPT
+    if drawn:
+        count = float(drawn["draws"])
+    elif epsilon == 0:
+        count = float(scale.vocabulary)
+    else:
+        count = float(next(kept for mass, kept in KEPT_TOKENS if epsilon >= mass))
+    count = min(count, logits.get("cap") or count, scale.vocabulary)
+    return POSITION + count * (each if logits.get("ids", True) else each - 2)
 
 
 def dense_bytes(subject: Subject) -> float:
@@ -111,7 +133,11 @@ def _forward(subject: Subject, tokens: float, device: Device) -> float:
 
 
 def _generation(spec: Mapping[str, Any], subject: Subject, rows: int, device: Device) -> float:
-    batch = int(spec["generation"]["batch_size"])
+    settings = spec["generation"]
+    batch = int(settings["batch_size"])
+    if settings.get("token_budget"):
+        longest = subject.prompt + int(settings["max_new_tokens"])
+        batch = max(1, int(settings["token_budget"]) // longest)
     reads = rows * subject.answer / batch * subject.bytes / (TRAFFIC * device.bandwidth)
     tokens = rows * (subject.prompt + subject.answer)
     return _start(subject) + _forward(subject, tokens, device) + reads
@@ -121,6 +147,10 @@ def _distillation(spec: Mapping[str, Any], subject: Subject, device: Device) -> 
     training = spec["training"]
     length = subject.prompt + subject.answer
     trained = subject.rows.get("train", 0) * spec["fraction"] / 100 * training["epochs"]
+    trained /= training.get("replicas", 1)
     validated = subject.rows.get("validation", 0) * training["validations"]
     seconds = _forward(subject, (3 * trained + validated) * length, device)
-    return Taken(_start(subject) + seconds, SINGLE * subject.scale.parameters)
+    # Adapters that are kept alone are nothing beside the weights that they belong to.
+    lora = spec.get("method", {}).get("lora")
+    kept = 0 if lora and not lora.get("merge", True) else SINGLE * subject.scale.parameters
+    return Taken(_start(subject) + seconds, kept)

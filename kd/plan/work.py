@@ -66,6 +66,7 @@ def work_of(stage: str, spec: Mapping[str, Any], place: str, world: World) -> Wo
 def _distillation(spec: Mapping[str, Any], kind: tuple[str, ...], splits: Splits) -> Work:
     training, method = spec["training"], spec["method"]
     trained = splits.get("train", 0) * spec["fraction"] / 100 * training["epochs"]
+    trained /= training.get("replicas", 1)
     validated = splits.get("validation", 0) * training["validations"]
     how = "/".join(str(method.get(key)) for key in ("loss", "alignment", "responses"))
     return Work("distill", trained + VALIDATION * validated, (*kind, how))

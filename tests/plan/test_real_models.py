@@ -13,7 +13,17 @@ from kd.plan.estimate import OVERHEAD, Estimator
 from kd.plan.history import Measured
 from kd.plan.jobs import Job
 from kd.plan.limits import Limit, limits
-from kd.plan.physical import COMPUTE, DISK, KEPT, START, TRAFFIC, Subject, dense_bytes, taken
+from kd.plan.physical import (
+    COMPUTE,
+    DISK,
+    HALF,
+    START,
+    TRAFFIC,
+    Subject,
+    dense_bytes,
+    kept_bytes,
+    taken,
+)
 from kd.plan.plan import Plan, _by_stage, _estimate
 from kd.plan.work import Work, World
 from kd.workflow import limits_as_profile
@@ -29,7 +39,11 @@ EXPERIMENT = {
         | {"task": "qa", "metric": "f1", "rows": ROWS}
         | {"hub_splits": {"train": "train", "validation": "validation", "test": "test"}}
     },
-    "teachers": {"large": HUB | {"shots": 2, "scale": {"parameters": 7e9, "vocabulary": 32000}}},
+    "teachers": {
+        "large": HUB
+        | {"shots": 2, "scale": {"parameters": 7e9, "vocabulary": 32000}}
+        | {"load": {"dtype": "bfloat16"}}
+    },
     "students": {
         "small": HUB | {"scale": {"parameters": 4e8, "vocabulary": 50304}},
         "unknown": HUB,
@@ -47,7 +61,7 @@ def physics() -> Physics:
 
 
 def subject(half: bool = True, shots: int = 0) -> Subject:
-    return Subject(BILLION, half, "qa", ROWS, shots)
+    return Subject(BILLION, half, "qa", ROWS, shots, weight=2 if half else 4)
 
 
 def distillation(student: str = "small", method: str = "uld", fraction: int = 100) -> Job:
@@ -68,7 +82,7 @@ def test_extraction_is_a_forward_pass_over_prompts_and_answers() -> None:
     forward = 2e9 * 1100 * (225 + 6) / (COMPUTE * A100.half)
     assert found is not None
     assert found.seconds == pytest.approx(START + 2e9 / DISK + forward)
-    assert found.bytes == 1100 * 6 * KEPT
+    assert found.bytes == 1100 * 6 * kept_bytes({}, BILLION)
     assert dense_bytes(subject()) == 1100 * 6 * 32000 * 2
 
 
@@ -88,6 +102,42 @@ def test_training_is_three_forward_passes_in_float32() -> None:
     assert found is not None and found.seconds == pytest.approx(expected)
 
 
+def test_what_is_kept_of_a_position_follows_the_experiment() -> None:
+    assert kept_bytes({"epsilon": 1e-3}, BILLION) == 11 + 4 * 50
+    assert kept_bytes({"epsilon": 1e-3, "ids": False}, BILLION) == 11 + 2 * 50
+    assert kept_bytes({"epsilon": 1e-3, "cap": 20}, BILLION) == 11 + 4 * 20
+    assert kept_bytes({"epsilon": 1e-3, "precision": "full"}, BILLION) == 11 + 6 * 50
+    assert kept_bytes({"epsilon": 0.0}, BILLION) == 11 + 6 * 32000  # whole distributions
+    assert kept_bytes({"sampling": {"draws": 30}}, BILLION) == 11 + 4 * 30
+    assert kept_bytes({}, BILLION) > kept_bytes({"epsilon": 1e-3}, BILLION)
+
+
+def test_a_token_budget_sets_the_rows_of_a_batch() -> None:
+    given = {"generation": {"batch_size": 1, "token_budget": 2600, "max_new_tokens": 35}}
+    same = {"generation": {"batch_size": 10}}  # 225 + 35 tokens each
+    assert taken("predict", given, subject(), A100) == taken("predict", same, subject(), A100)
+
+
+def test_precision_is_that_of_the_experiment() -> None:
+    def loaded(**load: str) -> float:
+        teacher = {**EXPERIMENT["teachers"]["large"], "load": load or None}
+        given = EXPERIMENT | {"teachers": {"large": teacher}}
+        return Physics(Experiment.model_validate(given), A100).taken(EXTRACTION).seconds
+
+    assert loaded() == loaded(dtype="float32") > 5 * loaded(dtype="bfloat16")
+    assert loaded(dtype="bfloat16") > loaded(dtype="bfloat16", quantisation="4bit")
+
+
+def test_half_precision_in_training_and_one_replica_of_four(physics) -> None:
+    whole, half, part = distillation(), distillation(), distillation()
+    half.spec["training"]["precision"] = "bfloat16"
+    part.spec["training"]["replicas"] = 4
+    seconds = [physics.taken(job).seconds for job in (whole, half, part)]
+    assert seconds[1] < seconds[0] and seconds[2] < seconds[0]
+    saved = [physics.demands([job], {0: 1.0}).teacher_seconds for job in (whole, part)]
+    assert saved[1] == pytest.approx(saved[0] / 4)
+
+
 def test_stages_without_a_model_take_no_gpu() -> None:
     assert taken("score", {}, subject(), A100) is None
 
@@ -101,9 +151,8 @@ def test_demands_add_up_and_say_what_the_store_saves(physics) -> None:
     assert found.checkpoint == CHECKPOINT * 4e8
     assert found.dense == 1100 * 6 * 32000 * 2
     # Three epochs of ULD; training on text runs no teacher.
-    once = taken(
-        "extract", {}, Subject(Scale(parameters=7e9, vocabulary=32000), True, "qa", ROWS), A100
-    )
+    large = Scale(parameters=7e9, vocabulary=32000)
+    once = taken("extract", {}, Subject(large, True, "qa", ROWS, shots=2, weight=HALF), A100)
     assert found.teacher_seconds == pytest.approx(3 * once.seconds)
 
 
