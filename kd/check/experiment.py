@@ -13,6 +13,9 @@ from kd.experiment.models import HubModel
 from kd.experiment.schema import Experiment
 from kd.hub.access import HubError, Repository
 
+# Parts of the hub's names of licences that restrict use, or that name none it knows.
+CONDITIONS = ("-nc", "other", "unknown", "llama", "gemma", "rail")
+
 
 def check_experiment(
     experiment: Experiment, gpu: Callable[[], float | None] = gpu_memory
@@ -28,13 +31,14 @@ def check_experiment(
     """
     hub = Hub()
     models = list(asked_models(experiment, _uses(experiment)))
+    described: dict[str, Description] = {}
     found = [
-        *_models(experiment, models, hub),
+        *_models(experiment, models, hub, described),
         *_datasets(experiment, hub),
         *_encoder(experiment, hub),
     ]
     if models:
-        found.extend(memory_findings(experiment, models, gpu()))
+        found.extend(memory_findings(experiment, models, gpu(), described))
     if found and not hub.reachable:
         found.append(
             Finding(
@@ -61,17 +65,24 @@ def _uses(experiment: Experiment) -> dict[str, list[str]]:
     return uses
 
 
-def _models(experiment: Experiment, models: Iterable[Asked], hub: Hub) -> Iterator[Finding]:
+def _models(
+    experiment: Experiment, models: Iterable[Asked], hub: Hub, described: dict[str, Description]
+) -> Iterator[Finding]:
+    """Findings of each model; those whose small files are at hand are added to `described`."""
     for asked in models:
         if isinstance(asked.model, HubModel):
-            yield from _hub_model(experiment, asked, asked.model, hub)
+            yield from _hub_model(experiment, asked, asked.model, hub, described)
             continue
-        folder = Path(asked.model.path)
-        yield from _described(experiment, asked, folder, f"in {folder}")
+        found = described[asked.key] = Description(Path(asked.model.path))
+        yield from _described(experiment, asked, found, f"in {found.folder}")
 
 
 def _hub_model(
-    experiment: Experiment, asked: Asked, model: HubModel, hub: Hub
+    experiment: Experiment,
+    asked: Asked,
+    model: HubModel,
+    hub: Hub,
+    known: dict[str, Description],
 ) -> Iterator[Finding]:
     repository = Repository("model", model.repo, model.revision)
     yield from _floating(experiment, asked.key, repository)
@@ -93,11 +104,13 @@ def _hub_model(
         )
         return
     assert described.folder is not None
-    yield from _described(experiment, asked, described.folder, f"{repository}, {weights}")
+    found = known[asked.key] = Description(described.folder)
+    yield from _described(experiment, asked, found, f"{repository}, {weights}")
 
 
-def _described(experiment: Experiment, asked: Asked, folder: Path, told: str) -> Iterator[Finding]:
-    found = Description(folder)
+def _described(
+    experiment: Experiment, asked: Asked, found: Description, told: str
+) -> Iterator[Finding]:
     wrong = list(problems(experiment, asked, found))
     for severity, text in wrong:
         yield Finding(severity, asked.key, text)
@@ -163,7 +176,7 @@ def _licence(key: str, repository: Repository, described: Described) -> Iterator
     if licence is None:
         where = " in the cache" if described.cached else f" at {repository.page}"
         yield Finding("unknown", key, f"licence: none is stated{where}. Ask its authors.")
-    elif "-nc" in licence or licence in ("other", "unknown", "llama2"):
+    elif any(word in licence for word in CONDITIONS):
         yield Finding(
             "warning",
             key,

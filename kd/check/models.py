@@ -13,6 +13,8 @@ from kd.plan.physical import TOKENS
 
 # Keys by which configurations say how long a sequence may be.
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+_WIDTHS = ("hidden_size", "d_model", "n_embed", "n_embd")
 LONG = 2.5  # times the mean: a long row among a thousand
 
 
@@ -51,6 +53,16 @@ class Description:
         found = [self.config[key] for key in _POSITIONS if isinstance(self.config.get(key), int)]
         unlimited = self.config.get("model_type") in ("bloom", "t5", "mt5")
         return None if unlimited or not found else int(found[0])
+
+    @property
+    def layers_and_width(self) -> tuple[int, int]:
+        """Layers, and units of the hidden states; (0, 0) where the configuration has other keys."""
+        layers = self._first(_LAYERS) + self._first(("num_decoder_layers",))
+        width = self._first(_WIDTHS)
+        return (layers, width) if layers and width else (0, 0)
+
+    def _first(self, keys: tuple[str, ...]) -> int:
+        return next((int(self.config[key]) for key in keys if self.config.get(key)), 0)
 
     @property
     def width(self) -> int | None:

@@ -8,10 +8,12 @@ from typer.testing import CliRunner
 
 from kd.check.experiment import check_experiment
 from kd.check.findings import Finding, counted, ordered
-from kd.check.memory import LOGITS, SPARE, TRAINED, student_bytes
-from kd.check.models import Asked
+from kd.check.memory import SPARE, student_bytes, teacher_bytes
+from kd.check.models import Asked, Description
 from kd.cli import app
 from kd.experiment.loading import load_experiment
+from kd.experiment.models import Scale
+from kd.experiment.placement import Placement
 from tests.hub.caches import HubCache, as_pickle, build, commit_of
 from tests.hub.conftest import cache, hub  # noqa: F401
 from tests.hub.server import Repo
@@ -113,7 +115,7 @@ def test_all_findings_at_once_and_the_worst_first(world):
     assert "floats" in floats and "`kd pin mine`" in floats and "none is stated" in licence
 
 
-@pytest.mark.parametrize("licence", ["cc-by-nc-sa-4.0", "llama2"])
+@pytest.mark.parametrize("licence", ["cc-by-nc-sa-4.0", "llama2", "bigscience-bloom-rail-1.0"])
 def test_a_licence_with_conditions(world, licence):
     world.repos["datasets", "org/rows"].card = {"license": [licence]}
     assert f"warning  datasets.squad: licence '{licence}' sets conditions" in world.told()
@@ -170,19 +172,51 @@ def test_code_of_its_own_is_named(world):
 
 def test_a_gpu_that_is_too_small(world):
     told = world.told(gpu=3e9)
-    assert "error    teachers.llama: needs about 4.4 GB to answer, but the GPU has 3.0 GB" in told
+    assert "error    teachers.llama: needs about 6.8 GB to answer, but the GPU has 3.0 GB" in told
     assert "error    students.opt" in told and "fused_head" in told
     assert "no GPU is visible here, so memory is not compared" in world.told(gpu=None)
 
 
-def test_logits_count_for_memory(world):
+def test_a_teacher_takes_what_it_is_loaded_in(world):
+    told = world.told(gpu=5e9, teachers={"llama": {"load": {"dtype": "bfloat16"}}})
+    assert "teachers.llama" not in told
+    assert teacher_bytes(Scale(parameters=1e9, vocabulary=10), None) == 1e9 * 4 * 1.2 + SPARE
+    four = Placement(dtype="bfloat16", quantisation="4bit")
+    assert teacher_bytes(Scale(parameters=1e9, vocabulary=10), four) < 1e9 + SPARE
+
+
+def needed(world, **training) -> float:
     world.check()
-    experiment = load_experiment(world.file)
+    experiment = load_experiment(world.file, {"training": training})
     student = experiment.students["opt"]
     asked = Asked("opt", False, student, ["squad"])
-    need, where = student_bytes(experiment, asked, student.scale)
+    need, where = student_bytes(experiment, asked, student.scale, None)
     assert where == "squad"
-    assert need == 1e8 * TRAINED + 8 * 231 * 1000 * LOGITS + SPARE
+    return need
+
+
+def test_logits_of_the_longest_rows_count_for_memory(world):
+    each = 400 * 1000 * 12  # 'max_length' is less than a long row has
+    assert needed(world) == 1e8 * 16 + 8 * each + SPARE
+    assert needed(world, micro_batch=2) == 1e8 * 16 + 2 * each + SPARE
+    assert needed(world, fused_head=True) < 1e8 * 16 + each + SPARE
+
+
+def test_activations_count_where_the_configuration_is_known(world):
+    experiment = load_experiment(world.file) if world.check() else None
+    student = experiment.students["opt"]
+    asked = Asked("opt", False, student, ["squad"])
+    found = Description(world.folder / "student")
+    layers, width = found.layers_and_width
+    assert layers and width
+    need, _ = student_bytes(experiment, asked, student.scale, found)
+    assert need == pytest.approx(needed(world) + 2 * 34 * 8 * 400 * layers * width)
+
+
+def test_a_teacher_that_runs_in_every_step_is_beside_the_student(world):
+    live = {"live": {"loss": "uld", "responses": {"policy": "mixed"}}}
+    assert "students.opt" not in world.told(gpu=7e9)
+    assert "error    students.opt" in world.told(gpu=7e9, methods=live)
 
 
 def test_a_model_of_unknown_size(world):
