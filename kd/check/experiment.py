@@ -6,6 +6,7 @@ from pathlib import Path
 from kd.check.findings import Finding, ordered
 from kd.check.memory import gpu_memory, memory_findings
 from kd.check.models import Asked, Description, asked_models, problems
+from kd.check.pairs import pair_findings
 from kd.check.repositories import Described, Hub
 from kd.experiment.datasets import HubDataset
 from kd.experiment.expansion import table_rows
@@ -34,6 +35,7 @@ def check_experiment(
     described: dict[str, Description] = {}
     found = [
         *_models(experiment, models, hub, described),
+        *pair_findings(experiment, described),
         *_datasets(experiment, hub),
         *_encoder(experiment, hub),
     ]

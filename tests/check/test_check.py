@@ -10,10 +10,12 @@ from kd.check.experiment import check_experiment
 from kd.check.findings import Finding, counted, ordered
 from kd.check.memory import SPARE, student_bytes, teacher_bytes
 from kd.check.models import Asked, Description
+from kd.check.pairs import pair_findings
 from kd.cli import app
 from kd.experiment.loading import load_experiment
 from kd.experiment.models import Scale
 from kd.experiment.placement import Placement
+from kd.experiment.schema import Experiment
 from tests.hub.caches import HubCache, as_pickle, build, commit_of
 from tests.hub.conftest import cache, hub  # noqa: F401
 from tests.hub.server import Repo
@@ -130,6 +132,31 @@ def test_weights_that_are_a_pickle(world):
 def test_a_vocabulary_that_is_not_the_models(world):
     world.configure("student", vocab_size=100)
     assert "the model knows 100 tokens: they do not belong together" in world.told()
+
+
+def test_a_loss_that_compares_columns_needs_one_tokenizer(tmp_path):
+    changed = EXPERIMENT | {"methods": {"kl": {"loss": "forward_kl"}, "uld": {"loss": "uld"}}}
+    changed["tables"] = {"table2": {"baseline": "uld"}}
+    experiment = Experiment.model_validate(changed)
+
+    def found(teacher: tuple[list[str], int], student: tuple[list[str], int]) -> list[Finding]:
+        described = {}
+        for key, (words, width) in (("teachers.llama", teacher), ("students.opt", student)):
+            folder = tmp_path / key
+            folder.mkdir(exist_ok=True)
+            tokens = {word: number for number, word in enumerate(words)}
+            (folder / "vocab.json").write_text(json.dumps(tokens))
+            (folder / "config.json").write_text(json.dumps({"vocab_size": width}))
+            described[key] = Description(folder)
+        return list(pair_findings(experiment, described))
+
+    (other,) = found((["a", "b"], 2), (["b", "a"], 2))
+    assert (other.severity, other.subject) == ("error", "methods.kl")
+    assert "llama and opt have other tokens" in other.text
+    (wider,) = found((["a"], 64), (["a"], 128))
+    assert "have output layers of 64 and 128 columns" in wider.text
+    assert not found((["a"], 64), (["a"], 64))
+    assert not list(pair_findings(experiment, {}))  # nothing is known
 
 
 def test_an_end_of_text_that_is_no_token(world):
