@@ -23,15 +23,18 @@ def convert_pickle(snapshot: Snapshot, out: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     try:
-        config = AutoConfig.from_pretrained(snapshot.folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            snapshot.folder, local_files_only=True, trust_remote_code=False
+        )
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = kind.from_pretrained(
+        model, loading = kind.from_pretrained(
             snapshot.folder,
             local_files_only=True,
             use_safetensors=False,
             weights_only=True,
             trust_remote_code=False,
             dtype="auto",
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
         cause = " ".join(str(error).split())[:200]
@@ -39,6 +42,12 @@ def convert_pickle(snapshot: Snapshot, out: Path) -> None:
             f"{snapshot.repository}: its pickle cannot be converted ({cause}). Name a revision "
             "with safetensors, or another model."
         ) from None
+    absent = sorted(loading["missing_keys"])
+    if absent:  # the library would draw them at random
+        raise ModelError(
+            f"{snapshot.repository}: its pickle lacks {len(absent)} of the model's weights (first: "
+            f"{absent[0]}). Name another revision, or another model."
+        )
     with TemporaryDirectory(dir=out.parent) as scratch:
         model.save_pretrained(scratch)
         for file in sorted(Path(scratch).glob("model*.safetensors*")):

@@ -144,6 +144,19 @@ def test_a_pickle_is_converted_when_it_is_asked_for(cache, tmp_path, family):
     assert all(torch.equal(converted[name], weights[name]) for name in weights)
 
 
+def test_a_pickle_that_lacks_weights_is_refused(cache, tmp_path):
+    folder = cache.snapshot("org/part", "main")
+    build("opt", folder)
+    as_pickle(folder)
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    lost = next(name for name in weights if "fc1.weight" in name)
+    torch.save({k: v for k, v in weights.items() if k != lost}, folder / "pytorch_model.bin")
+    cache.seal(folder)
+    with pytest.raises(ModelError, match=r"lacks 1 of the model's weights.*fc1\.weight"):
+        fetch(tmp_path / "out", "org/part", convert_pickle=True)
+    assert not (tmp_path / "out/model").exists()
+
+
 class Harmful:
     """What a pickle can do when it is read."""
 
