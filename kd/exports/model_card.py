@@ -1,7 +1,7 @@
 """A model card in the Hugging Face hub's format, from the manifests of a run.
 
-Its head is YAML as the hub reads it; what no manifest knows (uses, risks, licences) is named as
-missing rather than invented.
+Its head is YAML as the hub reads it; what no manifest knows (uses, risks, this model's licence) is
+named as missing rather than invented.
 """
 
 import json
@@ -42,8 +42,9 @@ def model_name(run: Run) -> str:
 def _metadata(
     scope: Scope, artifact: Artifact, run: Run, results: list[dict[str, Any]], licence: str
 ) -> dict[str, Any]:
+    adapters = artifact.spec["method"].get("lora") and not artifact.spec["method"]["lora"]["merge"]
     head: dict[str, Any] = {
-        "library_name": "transformers",
+        "library_name": "peft" if adapters else "transformers",
         "pipeline_tag": _pipeline(scope, artifact),
         "tags": ["knowledge-distillation", str(artifact.spec["method"]["loss"])],
     }
@@ -159,6 +160,7 @@ def _body(
         "",
         f"Versions: {facts.software}.",
         "",
+        *_made_of(scope),
         "## Not known from manifests",
         "",
         "Intended uses, limitations, risks and biases"
@@ -166,6 +168,22 @@ def _body(
         "",
     ]
     return "\n".join(lines)
+
+
+def _made_of(scope: Scope) -> list[str]:
+    """What came from the hub, at which commit and under which licence, as its card states it."""
+    taken = [(one.spec, one.notes) for one in scope.of_stage("fetch")]
+    rows = [(one.spec.get("dataset", {}), one.notes) for one in scope.of_stage("data")]
+    taken += [(spec, notes) for spec, notes in rows if spec.get("source") == "hub"]
+    if not taken:
+        return []
+    lines = [
+        f"| {spec['repo']} | {str(notes.get('commit', 'not known'))[:12]} "
+        f"| {notes.get('licence') or 'not stated'} |"
+        for spec, notes in taken
+    ]
+    head = ["## From the hub", "", "| repository | commit | licence |", "|---|---|---|"]
+    return [*head, *lines, "", "Their licences may bind this model.", ""]
 
 
 def _table(results: list[dict[str, Any]]) -> list[str]:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from kd.cli import app
 from kd.errors import ArtifactError
+from kd.exports import model_card
 from kd.exports.model_folder import write_model_folder
 from kd.exports.subject import ExportError
 from tests.audit import fabrication
@@ -59,6 +60,34 @@ def test_a_card_without_a_licence_says_so(trained, tmp_path):
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert card.data.license is None
     assert "the licence" in card.text
+
+
+def test_what_came_from_the_hub_is_named_with_its_licence():
+    class Made:
+        def __init__(self, spec, **notes):
+            self.spec, self.notes = spec, notes
+
+    class Stages:
+        made = {
+            "fetch": [
+                Made({"repo": "org/teacher"}, commit="c" * 40, licence="llama2"),
+                Made({"repo": "org/student"}, commit="d" * 40, licence=None),
+            ],
+            "data": [
+                Made({"dataset": {"source": "hub", "repo": "org/rows"}}, licence="cc-by-nc-4.0"),
+                Made({"dataset": {"source": "micro"}}),
+            ],
+        }
+
+        def of_stage(self, stage):
+            return self.made[stage]
+
+    lines = model_card._made_of(Stages())
+    assert "| org/teacher | cccccccccccc | llama2 |" in lines
+    assert "| org/student | dddddddddddd | not stated |" in lines
+    assert "| org/rows | not known | cc-by-nc-4.0 |" in lines
+    Stages.made = {"fetch": [], "data": []}
+    assert model_card._made_of(Stages()) == []
 
 
 def test_nothing_names_this_machine(trained, folder):
