@@ -95,8 +95,14 @@ def _answered(repository: Repository, error: "HfHubHTTPError") -> HubError:
     code = error.response.status_code
     if isinstance(error, errors.GatedRepoError | errors.DisabledRepoError) or code == 403:
         return _gated(repository)
-    if isinstance(error, errors.RepositoryNotFoundError) or code == 401:
+    if isinstance(error, errors.RepositoryNotFoundError):
         return _not_found(repository)
+    if code == 401:  # a public repository, too, is refused to a token that is none
+        return HubError(
+            f"{repository}: the hub does not accept the token of this machine (HF_TOKEN, or `hf "
+            "auth login`): it has expired, or was mistyped. Run `hf auth login`, or remove it.",
+            "refused",
+        )
     if isinstance(error, errors.RevisionNotFoundError):
         return HubError(
             f"{repository} has no such revision. Look at {repository.page}/commits/main, or write "

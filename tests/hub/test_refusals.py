@@ -138,6 +138,13 @@ def test_each_of_the_clients_errors(hub, error, problem):
     assert found.value.problem == problem
 
 
+def test_a_token_that_the_hub_does_not_know(hub):
+    with pytest.raises(HubError) as found, hub_errors(Repository("model", "o/m", "main")):
+        raise errors.HfHubHTTPError("Invalid credentials", response=response(401))
+    assert "does not accept the token" in str(found.value)
+    assert found.value.problem == "refused" and "no such repository" not in str(found.value)
+
+
 def test_other_errors_are_not_the_hubs(hub):
     with pytest.raises(ZeroDivisionError), hub_errors(Repository("model", "o/d", "main")):
         raise ZeroDivisionError
