@@ -76,7 +76,7 @@ def answer_logits(model: PreTrainedModel, rows: Sequence[Encoded]) -> Tensor:
     with _only_at(model, sequence, position) as taken:
         logits: Tensor = model(**inputs, use_cache=False).logits
     if not taken:  # an output layer that is not called as a module
-        return logits[sequence, position]
+        return logits[sequence.to(logits.device), position.to(logits.device)]
     if logits.shape[:2] != (1, len(position)):
         raise ModelError(
             f"{type(model).__name__} gives logits of shape {tuple(logits.shape)} for "
@@ -92,7 +92,9 @@ def _only_at(model: PreTrainedModel, sequence: Tensor, position: Tensor) -> Iter
 
     def pick(layer: torch.nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         taken.append(True)
-        return (given[0][sequence, position][None], *given[1:])
+        hidden = given[0]  # on the last GPU, where layers are spread over several
+        at = sequence.to(hidden.device), position.to(hidden.device)
+        return (hidden[at][None], *given[1:])
 
     layer = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     hook = layer.register_forward_pre_hook(pick)
