@@ -111,7 +111,9 @@ def _batches(
     while first < len(order):
         rows = settings.batch_size
         if settings.token_budget is not None:
-            longest = len(encoded[order[first]]) + settings.max_new_tokens
+            # A static cache never becomes shorter than it was for the first, the longest rows.
+            widest = order[0 if settings.cache == "static" else first]
+            longest = len(encoded[widest]) + settings.max_new_tokens
             rows = max(1, settings.token_budget // longest)
         yield order[first : first + rows]
         first += rows
@@ -267,6 +269,8 @@ def _generate_batch(
 
 
 def _greedy(model: PreTrainedModel, endings: _Endings, settings: Generation) -> GenerationConfig:
+    # The library has no static cache for encoder-decoders.
+    static = settings.cache == "static" and not _has_encoder(model)
     return GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=settings.max_new_tokens,
         min_length=0,
@@ -280,5 +284,5 @@ def _greedy(model: PreTrainedModel, endings: _Endings, settings: Generation) -> 
         pad_token_id=endings.pad,
         eos_token_id=endings.eos,
         decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
-        **({"cache_implementation": "static"} if settings.cache == "static" else {}),
+        **({"cache_implementation": "static"} if static else {}),
     )

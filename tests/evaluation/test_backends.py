@@ -43,8 +43,6 @@ def tokens(answers):
 )
 def test_answers_do_not_depend_on_batches_or_the_cache(folder, settings):
     model, tokenizer = load_model(folder)
-    if settings.get("cache") == "static" and model.config.is_encoder_decoder:
-        pytest.skip("the library has no static cache for it")
     expected = generate(model, tokenizer, PROMPTS, Generation(max_new_tokens=8))
     found = generate(model, tokenizer, PROMPTS, Generation(max_new_tokens=8, **settings))
     assert tokens(found) == tokens(expected)
@@ -61,6 +59,15 @@ def test_a_batch_holds_what_its_budget_allows_and_every_row_once(budget):
         assert padded <= budget or len(batch) == 1
     for batch, following in pairwise(batches):
         assert (len(batch) + 1) * (len(encoded[batch[0]]) + 10) > budget, following
+
+
+def test_a_static_cache_stays_within_the_budget():
+    """It is as long for every batch as it was for the first one."""
+    encoded = [[1] * length for length in (20, 18, 9, 9, 7, 3, 2, 1)]
+    settings = Generation(max_new_tokens=10, token_budget=64, cache="static")
+    batches = list(_batches(range(8), encoded, settings))
+    assert [row for batch in batches for row in batch] == list(range(8))
+    assert {len(batch) for batch in batches} == {2}  # of 30 tokens each, and one shape for all
 
 
 class Fake:
