@@ -5,6 +5,7 @@ Nothing is fetched and no code of a model is run: a folder is all that a stage e
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -68,19 +69,24 @@ def load_model(
     device = pick_device()
     arguments = loading_arguments(placement, device)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        # Where nothing is said, the library may ask at the keyboard whether to run a model's code.
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = kind.from_pretrained(
+        model, found = kind.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
             **arguments,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         cause = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder}: the model cannot be loaded ({cause}).") from None
+    _require_all(folder, found["missing_keys"])
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
@@ -88,3 +94,13 @@ def load_model(
     if "device_map" not in arguments:
         loaded.to(device)  # type: ignore[arg-type]  # the library's own annotation is wrong
     return loaded, tokenizer
+
+
+def _require_all(folder: Path, missing: Collection[str]) -> None:
+    """Refuse weights that the library would have drawn at random."""
+    if missing:
+        raise ModelError(
+            f"{folder}: {len(missing)} of the model's weights are not in its files (first: "
+            f"{min(missing)}). It is another kind of model, or incomplete: correct its 'repo', "
+            "'revision' or 'path'."
+        )

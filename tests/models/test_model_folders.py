@@ -1,8 +1,11 @@
 """Model folders: what cannot be loaded is refused in a sentence."""
 
+import json
+import shutil
+
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kd.errors import ModelError
 from kd.experiment.models import TokenizerSpec
@@ -54,5 +57,29 @@ def test_a_truncated_weights_file_is_refused(folder, tmp_path):
         content = file.read_bytes()
         cut = len(content) // 2 if file.suffix == ".safetensors" else len(content)
         (copy / file.name).write_bytes(content[:cut])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(copy)
+
+
+def test_weights_that_are_not_all_there_are_refused(folder, tmp_path):
+    """The library would draw the others at random, and only warn."""
+    copy = tmp_path / "partly"
+    shutil.copytree(folder, copy)
+    weights = load_file(copy / "model.safetensors")
+    lost = next(name for name in weights if "fc1.weight" in name)
+    del weights[lost]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"1 of the model's weights are not in its files.*fc1"):
+        load_model(copy)
+
+
+def test_code_of_a_model_is_never_asked_about(folder, tmp_path, monkeypatch):
+    copy = tmp_path / "code"
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "own.py").write_text("raise SystemExit('code of a model ran')")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_model(copy)
