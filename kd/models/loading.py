@@ -24,7 +24,7 @@ from kd.errors import ModelError
 from kd.experiment.placement import Placement
 from kd.gpus import VISIBLE
 from kd.models.adapters import is_adapter, merge_adapters, require_base
-from kd.models.placement import loading_arguments
+from kd.models.placement import loading_arguments, say_offloaded
 
 _CUDA = torch.device("cuda")
 
@@ -91,7 +91,9 @@ def load_model(
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     loaded: PreTrainedModel = model.eval()
-    if "device_map" not in arguments:
+    if "device_map" in arguments:
+        say_offloaded(loaded)
+    else:
         loaded.to(device)  # type: ignore[arg-type]  # the library's own annotation is wrong
     return loaded, tokenizer
 

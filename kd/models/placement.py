@@ -1,5 +1,6 @@
 """Placing a model in memory as an experiment asks, and why its attention is what it is."""
 
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -99,6 +100,7 @@ def placement_notes(placement: Placement | None, model: Any) -> dict[str, Any]:
     if placement is None:
         return {}
     device = torch.device(model.device)
+    aside = _offloaded(model)
     used = getattr(model.config, "_attn_implementation", None)
     return {
         "model": {
@@ -109,4 +111,24 @@ def placement_notes(placement: Placement | None, model: Any) -> dict[str, Any]:
             "attention": used,
             "attention_reason": choose_attention(placement, device).reason,
         }
+        | ({"offloaded": aside} if aside else {})
     }
+
+
+def say_offloaded(model: Any) -> None:
+    """Say so, where a device map left part of a model outside of the GPUs: it is far slower."""
+    aside = _offloaded(model)
+    if aside:
+        print(
+            f"warning: the GPUs do not hold the whole model: {len(aside)} of its parts lie in main "
+            "memory or on disk (device_map: auto). Take 'dtype: bfloat16', a 'quantisation' or "
+            "more GPUs.",
+            file=sys.stderr,
+        )
+
+
+def _offloaded(model: Any) -> list[str]:
+    """Parts of a model that lie outside of the GPUs, while others lie on one."""
+    places = {name: str(place) for name, place in getattr(model, "hf_device_map", {}).items()}
+    aside = sorted(name for name, place in places.items() if place in ("cpu", "disk"))
+    return aside if len(aside) < len(places) else []

@@ -14,7 +14,12 @@ from kd.experiment.placement import Placement
 from kd.experiment.schema import Generation
 from kd.models.architectures import Vocabulary, build_model
 from kd.models.loading import load_model
-from kd.models.placement import choose_attention, loading_arguments, placement_notes
+from kd.models.placement import (
+    choose_attention,
+    loading_arguments,
+    placement_notes,
+    say_offloaded,
+)
 from kd.models.tokenizers import train_tokenizer
 from kd.resume.journal import Journal
 
@@ -128,8 +133,17 @@ def test_vllm_is_refused_where_it_is_absent(folder):
         pytest.skip("vLLM is installed")
     model, tokenizer = load_model(folder)
     settings = Generation(max_new_tokens=2, backend="vllm", check_rows=1)
-    with pytest.raises(ModelError, match="needs vLLM, which is not installed"):
+    with pytest.raises(ModelError, match=r"needs vLLM, which is not installed|no encoder-decoder"):
         backends.open_backend(model, tokenizer, folder, settings, placement=None, prompts=PROMPTS)
+
+
+@pytest.mark.parametrize("what", ["adapters", "encoder-decoder"])
+def test_vllm_is_refused_what_it_cannot_run(tmp_path, what):
+    (tmp_path / "config.json").write_text(json.dumps({"is_encoder_decoder": what[0] == "e"}))
+    if what == "adapters":
+        (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="adapters" if what == "adapters" else "encoder-decoder"):
+        backends.Vllm(tmp_path, Generation(), None, eos=0)
 
 
 class Killed(Exception):
@@ -184,6 +198,19 @@ def test_a_model_in_half_precision_says_what_it_runs_on_and_why(folder):
     assert notes["attention_reason"] == "PyTorch's own, as there is no GPU"
     json.dumps(notes)
     assert placement_notes(None, model) == {}
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [({"a": 0, "b": "cpu"}, "1 of its parts"), ({"a": 0, "b": 1}, ""), ({"": "cpu"}, "")],
+)
+def test_parts_outside_of_the_gpus_are_told(capsys, places, told):
+    class Placed:
+        hf_device_map = places
+
+    say_offloaded(Placed())
+    error = capsys.readouterr().err
+    assert told in error and bool(error) == bool(told)
 
 
 def test_what_cannot_be_had_is_refused_with_the_reason():
