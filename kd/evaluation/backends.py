@@ -5,6 +5,7 @@ log-probabilities; where an answer ends is decided outside, the same for all. An
 transformers is not taken at its word: both answer the first prompts, and what differs is noted.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from kd.errors import ModelError
 from kd.evaluation.generation import Generated, generate
 from kd.experiment.placement import Placement
 from kd.experiment.schema import Generation
+from kd.models.adapters import is_adapter
 
 
 class Backend(Protocol):
@@ -42,8 +44,9 @@ class Vllm:
         """Load the model in `folder`.
 
         Raises:
-            ModelError: vLLM is not installed.
+            ModelError: vLLM is not installed, or cannot run such a model.
         """
+        _refuse_unfit(folder)
         if find_spec("vllm") is None:
             raise ModelError(
                 "'generation.backend: vllm' needs vLLM, which is not installed: pip install vllm, "
@@ -56,6 +59,7 @@ class Vllm:
             dtype=placement.dtype if placement else "float32",
             seed=0,
             disable_log_stats=True,
+            generation_config="vllm",  # none of the model's own, as in `kd.evaluation.generation`
         )
         self._settings = SamplingParams(
             temperature=0.0,
@@ -79,6 +83,19 @@ class Vllm:
         if output.finish_reason == "stop" and tokens[-1:] != [self._eos]:
             tokens, values = [*tokens, self._eos], [*values, 0.0]
         return torch.tensor(tokens), torch.tensor(values, dtype=torch.float64)
+
+
+def _refuse_unfit(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    reason = None
+    if is_adapter(folder):
+        reason = "reads whole models, not adapters: set 'merge: true' under 'lora'"
+    elif config.get("is_encoder_decoder"):
+        reason = "runs no encoder-decoder: leave it out of this experiment"
+    if reason:
+        raise ModelError(
+            f"{folder}: 'generation.backend: vllm' {reason}, or set 'backend: transformers'."
+        )
 
 
 def open_backend(
