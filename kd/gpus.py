@@ -19,6 +19,7 @@ from kd.errors import ModelError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 LEASES = "KD_GPU_LEASES"
+_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")  # set inside a scheduler's job
 _LISTING = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
 
 
@@ -90,8 +91,14 @@ def leased(count: int | None, usual: int = 1) -> Iterator[None]:
 
 
 def lease_folder() -> Path:
-    """Where the locks lie: the same for all users of a machine, and for no other machine."""
-    return Path(os.environ.get(LEASES) or Path(tempfile.gettempdir(), "kd-gpu-leases"))
+    """Where the locks lie: the same for all users of a machine, and for no other machine.
+
+    What a scheduler has assigned belongs to its job alone, and each job on a node may know its own
+    GPU as number 0: every job has a folder of its own.
+    """
+    job = next((os.environ[name] for name in _JOBS if os.environ.get(name)), "")
+    usual = Path(tempfile.gettempdir(), f"kd-gpu-leases-{job}" if job else "kd-gpu-leases")
+    return Path(os.environ.get(LEASES) or usual)
 
 
 def _acquire(names: list[str], count: int) -> list[tuple[str, int]]:

@@ -132,3 +132,15 @@ def test_locks_of_another_user_can_still_be_tried(monkeypatch):
     monkeypatch.setattr(os, "open", refusing)
     with leased(1):
         assert os.environ[VISIBLE] == "0"
+
+
+def test_jobs_of_a_scheduler_do_not_wait_for_each_others_gpu_of_the_same_number(monkeypatch):
+    monkeypatch.delenv(LEASES, raising=False)
+    for name in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"):
+        monkeypatch.delenv(name, raising=False)
+    outside = lease_folder()
+    folders = set()
+    for job in ("17", "18"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        folders.add(lease_folder())
+    assert len(folders) == 2 and outside not in folders
