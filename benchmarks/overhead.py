@@ -20,7 +20,8 @@ def inside(results: Path) -> dict[str, tuple[int, float]]:
     """Jobs and seconds of each stage, from its manifests."""
     found = {}
     for stage in STAGES:
-        manifests = [json.loads(p.read_text()) for p in results.rglob(f"{stage}.manifest.json")]
+        paths = [p for p in results.rglob(f"{stage}.manifest.json") if "mlruns" not in p.parts]
+        manifests = [json.loads(path.read_text()) for path in paths]
         seconds = [one["context"]["seconds"] for one in manifests]
         found[stage] = (len(seconds), sum(seconds))
     return found

@@ -36,7 +36,9 @@ def _of_experiment(folder: Path) -> list[Measured]:
     world = _world(folder)
     found = []
     for stage in STAGES:
-        paths = sorted(folder.glob(f"**/{stage}.manifest.json"))
+        # MLflow's store holds copies.
+        found_at = folder.glob(f"**/{stage}.manifest.json")
+        paths = sorted(path for path in found_at if "mlruns" not in path.parts)
         for path in paths[:: len(paths) // _LIMIT + 1]:
             try:
                 found.append(_measured(_read(path), path.relative_to(folder).as_posix(), world))
