@@ -53,7 +53,7 @@ from kd.models.architectures import Vocabulary, build_model  # noqa: E402
 from kd.training.batches import Batch, Collator  # noqa: E402
 from kd.training.examples import Example  # noqa: E402
 from kd.training.loop import Loop, Material  # noqa: E402
-from kd.training.objective import Objective, Terms  # noqa: E402
+from kd.training.objective import Counts, Objective, Terms  # noqa: E402
 
 STORE, LIVE = "store", "teacher at every step"
 EPSILON = 1e-3
@@ -158,8 +158,15 @@ class AuthorsObjective(Objective):
         super().__init__(Method(loss="none"), eos_token_id=0, shift=True)
         self._teacher = [teacher]  # no submodule: it is not trained
 
-    def forward(self, model: torch.nn.Module, batch: Batch, *, certify: bool = False) -> Terms:
-        del certify
+    def forward(
+        self,
+        model: torch.nn.Module,
+        batch: Batch,
+        counts: Counts | None = None,
+        *,
+        certify: bool = False,
+    ) -> Terms:
+        del counts, certify  # a batch is a whole step here, and nothing is left out
         logits = model(**batch.inputs).logits
         with torch.no_grad():
             other = self._teacher[0](**batch.inputs).logits

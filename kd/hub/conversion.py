@@ -27,7 +27,7 @@ def convert_pickle(snapshot: Snapshot, out: Path) -> None:
             snapshot.folder, local_files_only=True, trust_remote_code=False
         )
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model, loading = kind.from_pretrained(
+        model, loading = kind.from_pretrained(  # type: ignore[misc]  # a pair, as asked for
             snapshot.folder,
             local_files_only=True,
             use_safetensors=False,

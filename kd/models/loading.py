@@ -72,7 +72,7 @@ def load_model(
         # Where nothing is said, the library may ask at the keyboard whether to run a model's code.
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model, found = kind.from_pretrained(
+        model, found = kind.from_pretrained(  # type: ignore[misc]  # a pair, as asked for
             folder,
             local_files_only=True,
             use_safetensors=True,
