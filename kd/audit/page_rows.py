@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from kd.audit.chain import Artifact
 from kd.audit.places import model_of, split_evaluation
+from kd.data.fitting import Shortened, shortening_noted
 from kd.data.prompts import choose_shots, prompt_writer
 from kd.data.rows import Row, read_rows
 from kd.errors import KdError
@@ -54,9 +55,11 @@ def _prompts(results: Path, artifact: Artifact) -> dict[str, str]:
         write = prompt_writer(form, results / "hub" / str(model_of(subject)) / "model")
         shown = choose_shots(_rows(results, dataset, "train"), shots, seed) if shots else []
         rows = _rows(results, dataset, "test")[:EXAMPLES]
+        kept = shortening_noted(artifact.notes)
     except KdError:
         return {}
-    return {row.id: write(row, shown) for row in rows}
+    whole = Shortened(shots=len(shown))
+    return {row.id: kept.get(row.id, whole).write(row, shown, write) for row in rows}
 
 
 def _prompt(prompt: str | None, row: Prediction) -> str:

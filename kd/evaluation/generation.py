@@ -155,6 +155,15 @@ def prompt_limit(
     return context if _has_encoder(model) else context - settings.max_new_tokens
 
 
+def prompt_fits(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Generation
+) -> Callable[[str], bool]:
+    """Whether a prompt leaves room for an answer in the model's context."""
+    limit = prompt_limit(model, tokenizer, settings)
+    has_encoder = _has_encoder(model)
+    return lambda prompt: len(encode_prompt(tokenizer, prompt, has_encoder)) <= limit
+
+
 def _has_encoder(model: PreTrainedModel) -> bool:
     return bool(model.config.is_encoder_decoder)
 

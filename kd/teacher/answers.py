@@ -1,7 +1,8 @@
 """The teacher's synthetic text: its few-shot answer to every training and validation prompt.
 
-Every method trains on these answers (sequence-level distillation, Kim and Rush 2016). Rows
-whose prompt is too long for the teacher are dropped and counted.
+Every method trains on these answers (sequence-level distillation, Kim and Rush 2016). A prompt that
+is too long for the teacher loses examples; rows whose question alone is too long are dropped. Both
+are recorded.
 """
 
 from collections.abc import Sequence
@@ -11,13 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kd.data.fitting import shortening_note, with_fewer_shots
 from kd.data.prompts import choose_shots, prompt_writer
 from kd.data.rows import Row, read_rows
 from kd.errors import ArtifactError, DataError
 from kd.evaluation.backends import open_backend
-from kd.evaluation.generation import generate, prompt_limit
+from kd.evaluation.generation import generate, prompt_fits, prompt_limit
 from kd.experiment.stages import AnswerSpec
-from kd.models.encoding import encode_prompt
 from kd.models.loading import load_model
 from kd.models.placement import placement_notes
 from kd.progress import progress
@@ -75,48 +76,47 @@ def write_answers(
         split: data / f"{split}.parquet" for split in ("train", "validation")
     }
     record = StageRecord("answer", spec, inputs, ("kd.teacher.answers",), external=("model",))
-    model, tokenizer = load_model(model_path, placement=spec.load)
     journal = None if checkpoints is None else Journal(checkpoints, record.fingerprint)
     if is_done(record, journal.folder if journal else None, out):
         return
+    model, tokenizer = load_model(model_path, placement=spec.load)
     train = read_rows(inputs["train"])
     shots = choose_shots(train, spec.shots, spec.seed)
     shown = {row.id for row in shots}
     rows = [("train", row) for row in train if row.id not in shown]
     rows += [("validation", row) for row in read_rows(inputs["validation"])]
     write = prompt_writer(spec.prompt, model_path)
-    prompts = [write(row, shots) for _, row in rows]
-
-    limit = prompt_limit(model, tokenizer, spec.generation)
-    encoder_decoder = bool(model.config.is_encoder_decoder)
-    lengths = [len(encode_prompt(tokenizer, prompt, encoder_decoder)) for prompt in prompts]
-    kept = [index for index, length in enumerate(lengths) if length <= limit]
-    _require_some(kept, spec, min(lengths), limit)
+    fits = prompt_fits(model, tokenizer, spec.generation)
+    fitting = [(split, row, with_fewer_shots(row, shots, write, fits)) for split, row in rows]
+    kept = [(split, row, fit) for split, row, fit in fitting if fit is not None]
+    _require_some(kept, spec, prompt_limit(model, tokenizer, spec.generation))
+    prompts = [fit.write(row, shots, write) for _, row, fit in kept]
     placed = placement_notes(spec.load, model)
-    asked = [prompts[index] for index in kept]
     backend, noted = open_backend(
-        model, tokenizer, model_path, spec.generation, placement=spec.load, prompts=asked
+        model, tokenizer, model_path, spec.generation, placement=spec.load, prompts=prompts
     )
     with progress(f"answers on {spec.dataset}", len(kept)) as advance:
         generated = generate(
-            model, tokenizer, asked, spec.generation, advance, journal=journal, backend=backend
+            model, tokenizer, prompts, spec.generation, advance, journal=journal, backend=backend
         )
     answers = [
-        Answer(rows[index][1].id, rows[index][0], prompts[index], got.text, got.finish_reason)
-        for index, got in zip(kept, generated, strict=True)
+        Answer(row.id, split, prompt, got.text, got.finish_reason)
+        for (split, row, _), prompt, got in zip(kept, prompts, generated, strict=True)
     ]
     _write(answers, out)
-    record.write(out, notes=_notes(answers, len(rows) - len(kept), shots) | placed | noted)
+    fewer = {row.id: fit for _, row, fit in kept if fit.shots < len(shots)}
+    counts = _notes(answers, len(rows) - len(kept), shots) | shortening_note(fewer)
+    record.write(out, notes=counts | placed | noted)
     if journal is not None:
         settle(record, journal.folder, out)
 
 
-def _require_some(kept: Sequence[int], spec: AnswerSpec, shortest: int, limit: int) -> None:
+def _require_some(kept: Sequence[object], spec: AnswerSpec, limit: int) -> None:
     if not kept:
         raise DataError(
-            f"dataset '{spec.dataset}': every prompt with {spec.shots} shot(s) is too long for the "
-            f"teacher (shortest {shortest} tokens, room for {limit}). Use fewer shots, a longer "
-            "context or a smaller generation.max_new_tokens."
+            f"dataset '{spec.dataset}': every prompt is too long for the teacher, even without "
+            f"examples (room for {limit} tokens). Use a model with a longer context, or a smaller "
+            "generation.max_new_tokens."
         )
 
 

@@ -12,6 +12,7 @@ from kd.audit.findings import Finding, Status
 from kd.audit.notes import CONSISTENCY, Voice, counted, short, some
 from kd.audit.outside import find_outside
 from kd.audit.scope import Evaluation, Scope
+from kd.data.fitting import Shortened, shortening_noted
 from kd.data.prompts import choose_shots, prompt_writer
 from kd.data.rows import Row, read_rows
 from kd.errors import KdError
@@ -177,14 +178,25 @@ class _Prompts:
         spec = evaluation.predict.spec
         form = PromptForm.model_validate(spec.get("prompt", {}))
         model = self._model(evaluation.predict) if form.style == "chat" else Path()
-        return self._hashes(evaluation.dataset, int(spec["shots"]), int(spec["seed"]), form, model)
+        # Of prompts that were too long, the manifest says what is left.
+        shortened = tuple(shortening_noted(evaluation.predict.notes).items())
+        drawn = int(spec["shots"]), int(spec["seed"])
+        return self._hashes(evaluation.dataset, drawn, form, model, shortened)
 
     def _make(
-        self, dataset: str, shots: int, seed: int, form: PromptForm, model: Path
+        self,
+        dataset: str,
+        drawn: tuple[int, int],
+        form: PromptForm,
+        model: Path,
+        shortened: tuple[tuple[str, Shortened], ...],
     ) -> list[str]:
+        shots, seed = drawn
         shown = choose_shots(self._train(dataset), shots, seed) if shots else []
         write = prompt_writer(form, model)
-        return [_sha256(write(row, shown)) for row in self.rows(dataset)]
+        kept, whole = dict(shortened), Shortened(shots=len(shown))
+        rows = self.rows(dataset)
+        return [_sha256(kept.get(row.id, whole).write(row, shown, write)) for row in rows]
 
     def _model(self, predict: Artifact) -> Path:
         """The folder of the model that answered: it holds the template of a chat."""
