@@ -267,14 +267,25 @@ def student_model(wildcards):
     return model_folder(wildcards.experiment, wildcards.student)
 
 
+def encoder_of(experiment):
+    """BERTScore's encoder, where it comes from the hub."""
+    encoder = experiment.evaluation.bertscore
+    if encoder is None or Path(encoder.model).exists():
+        return []
+    return [f"results/{experiment.name}/hub/{fetching.ENCODER}/model"]
+
+
+def bertscore_encoder(wildcards):
+    """What scores need to be there before, beside predictions."""
+    return encoder_of(load(wildcards.experiment))
+
+
 def hub_sources():
     """What the selected experiment takes from the hub: models, and rows of datasets."""
     models = {**SELECTED.teachers, **SELECTED.students}
     fetched = [name for name, model in models.items() if isinstance(model, HubModel)]
-    encoder = SELECTED.evaluation.bertscore
-    if encoder is not None and not Path(encoder.model).exists():
-        fetched.append(fetching.ENCODER)
-    return [f"results/{SELECTED.name}/hub/{name}/model" for name in fetched] + [
+    folders = [f"results/{SELECTED.name}/hub/{name}/model" for name in fetched]
+    return folders + encoder_of(SELECTED) + [
         f"results/{SELECTED.name}/data/{name}"
         for name, dataset in SELECTED.datasets.items()
         if isinstance(dataset, HubDataset)

@@ -66,7 +66,8 @@ use rule predict_student as predict_teacher with:
 
 rule score:
     input:
-        "results/{experiment}/{subject}/eval/{test}/predictions.parquet",
+        predictions="results/{experiment}/{subject}/eval/{test}/predictions.parquet",
+        encoder=bertscore_encoder,
     output:
         scores="results/{experiment}/{subject}/eval/{test}/scores.json",
         manifest="results/{experiment}/{subject}/eval/{test}/score.manifest.json",
@@ -80,4 +81,4 @@ rule score:
     message:
         "Score {wildcards.subject} on {wildcards.test}"
     shell:
-        "kd score --spec {params.spec:q} --predictions {input} --out {output.scores} > {log} 2>&1"
+        "kd score --spec {params.spec:q} --predictions {input.predictions} --out {output.scores} > {log} 2>&1"

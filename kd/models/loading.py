@@ -4,7 +4,6 @@ Nothing is fetched and no code of a model is run: a folder is all that a stage e
 """
 
 import os
-import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from kd.errors import ModelError
 from kd.experiment.placement import Placement
 from kd.gpus import VISIBLE
 from kd.models.adapters import is_adapter, merge_adapters, require_base
-from kd.models.placement import loading_arguments, say_offloaded
+from kd.models.placement import LESS_MEMORY, loading_arguments, say_offloaded
 
 _CUDA = torch.device("cuda")
 
@@ -33,15 +32,20 @@ logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def pick_device() -> torch.device:
-    """The GPU of this process (`kd.gpus` leases it, a rank has its own), or the CPU."""
+    """The GPU of this process (`kd.gpus` leases it, a rank has its own), or the CPU.
+
+    Raises:
+        ModelError: there is a GPU, and torch cannot use it.
+    """
     if torch.cuda.is_available():
         rank = int(os.environ.get("LOCAL_RANK", "0"))
         return torch.device("cuda", rank % torch.cuda.device_count()) if rank else _CUDA
-    if os.environ.get(VISIBLE, "-1") not in ("", "-1"):
-        print(
-            f"warning: there is a GPU, but this build of torch ({torch.__version__}) cannot use "
-            "it: the CPU computes",
-            file=sys.stderr,
+    told_off = os.environ.get("KD_DEVICE") == "cpu"
+    if os.environ.get(VISIBLE, "-1") not in ("", "-1") and not told_off:
+        raise ModelError(
+            f"this job has GPU {os.environ[VISIBLE]}, but this build of torch "
+            f"({torch.__version__}) cannot use it. Install one that can (docs/install.md), or say "
+            "that the CPU is meant: --gpus 0, with Snakemake --resources gpu=0, or KD_DEVICE=cpu"
         )
     return torch.device("cpu")
 
@@ -66,12 +70,13 @@ def load_model(
             f"{folder}: no model here (config.json is missing). Train it with `kd pretrain`, or "
             "give a folder in the hub's format."
         )
-    device = pick_device()
-    arguments = loading_arguments(placement, device)
     try:
         # Where nothing is said, the library may ask at the keyboard whether to run a model's code.
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        architecture: type = kind._model_mapping.get(type(config), kind)  # type: ignore[assignment]
+        device = pick_device()
+        arguments = loading_arguments(placement, device, architecture)
         model, found = kind.from_pretrained(  # type: ignore[misc]  # a pair, as asked for
             folder,
             local_files_only=True,
@@ -80,9 +85,13 @@ def load_model(
             output_loading_info=True,
             **arguments,
         )
+        if "device_map" not in arguments:
+            model.to(device)
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
+    except torch.OutOfMemoryError:
+        raise ModelError(f"{folder}: out of memory while it was loaded. {LESS_MEMORY}") from None
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         cause = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder}: the model cannot be loaded ({cause}).") from None
@@ -93,8 +102,6 @@ def load_model(
     loaded: PreTrainedModel = model.eval()
     if "device_map" in arguments:
         say_offloaded(loaded)
-    else:
-        loaded.to(device)  # type: ignore[arg-type]  # the library's own annotation is wrong
     return loaded, tokenizer
 
 

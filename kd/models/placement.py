@@ -10,7 +10,11 @@ import torch
 from kd.errors import ModelError
 from kd.experiment.placement import Placement
 
-_HOPPER_NEEDS = (8, 0)  # flash-attn 2 asks for Ampere or newer
+LESS_MEMORY = (
+    "Load it with 'load: {dtype: bfloat16}', with a 'quantisation' or over several GPUs "
+    "('device_map: auto'), or take a GPU with more memory."
+)
+_FLASH_NEEDS = (8, 0)  # flash-attn 2 asks for Ampere or newer
 
 
 @dataclass(frozen=True)
@@ -21,37 +25,52 @@ class Attention:
     reason: str
 
 
-def choose_attention(placement: Placement, device: torch.device) -> Attention:
-    """The attention of a placed model on `device`.
+def choose_attention(placement: Placement, device: torch.device, architecture: type) -> Attention:
+    """The attention of a placed model of the class `architecture` on `device`.
 
     Raises:
-        ModelError: `flash_attention_2` is asked for where it cannot run.
+        ModelError: one is asked for that cannot run.
     """
-    obstacle = _no_flash(placement, device)
+    obstacles = {
+        "flash_attention_2": _no_flash(placement, device, architecture),
+        "sdpa": _unsupported(architecture, "_supports_sdpa"),
+    }
     if placement.attention == "auto":
-        if obstacle is None:
+        if obstacles["flash_attention_2"] is None:
             return Attention("flash_attention_2", "half precision on a GPU, flash-attn installed")
-        return Attention("sdpa", f"PyTorch's own, as {obstacle}")
-    if placement.attention == "flash_attention_2" and obstacle is not None:
+        if obstacles["sdpa"] is None:
+            return Attention("sdpa", f"PyTorch's own, as {obstacles['flash_attention_2']}")
+        return Attention("eager", f"the plain one, as {obstacles['sdpa']}")
+    obstacle = obstacles.get(placement.attention or "")
+    if obstacle is not None:
         raise ModelError(
-            f"'attention: flash_attention_2' cannot be used: {obstacle}. Use 'auto' or 'sdpa'."
+            f"'attention: {placement.attention}' cannot be used: {obstacle}. Use 'auto'."
         )
     return Attention(placement.attention, "asked for in the experiment")
 
 
-def _no_flash(placement: Placement, device: torch.device) -> str | None:
+def _unsupported(architecture: type, attribute: str) -> str | None:
+    supported = getattr(architecture, attribute, False)
+    return None if supported else f"{architecture.__name__} has no such attention"
+
+
+def _no_flash(placement: Placement, device: torch.device, architecture: type) -> str | None:
     """Why flash-attn cannot run; None if it can."""
     if device.type != "cuda":
         return "there is no GPU"
+    if obstacle := _unsupported(architecture, "_supports_flash_attn"):
+        return obstacle
     if placement.dtype == "float32":
         return "flash-attn computes in half precision only"
-    if torch.cuda.get_device_capability(device) < _HOPPER_NEEDS:
+    if torch.cuda.get_device_capability(device) < _FLASH_NEEDS:
         return "flash-attn needs an Ampere GPU or a newer one"
     return None if find_spec("flash_attn") else "flash-attn is not installed"
 
 
-def loading_arguments(placement: Placement | None, device: torch.device) -> dict[str, Any]:
-    """Keyword arguments of `from_pretrained`.
+def loading_arguments(
+    placement: Placement | None, device: torch.device, architecture: type
+) -> dict[str, Any]:
+    """Keyword arguments of `from_pretrained` of the class `architecture`.
 
     Raises:
         ModelError: a quantised model without bitsandbytes or a GPU, a device map without
@@ -60,7 +79,7 @@ def loading_arguments(placement: Placement | None, device: torch.device) -> dict
     if placement is None:
         return {"dtype": torch.float32}
     arguments: dict[str, Any] = {"dtype": getattr(torch, placement.dtype)}
-    backend = choose_attention(placement, device).backend
+    backend = choose_attention(placement, device, architecture).backend
     if backend is not None:
         arguments["attn_implementation"] = backend
     if placement.device_map is not None:
@@ -109,7 +128,7 @@ def placement_notes(placement: Placement | None, model: Any) -> dict[str, Any]:
             "device_map": placement.device_map,
             "quantisation": placement.quantisation,
             "attention": used,
-            "attention_reason": choose_attention(placement, device).reason,
+            "attention_reason": choose_attention(placement, device, type(model)).reason,
         }
         | ({"offloaded": aside} if aside else {})
     }

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.data.prompts import TEMPLATES
-from kd.errors import DataError
+from kd.errors import DataError, ModelError
 from kd.experiment.logits import Logits
 from kd.experiment.stages import ExtractSpec
 from kd.logits.index import Origin
@@ -23,7 +23,7 @@ from kd.logits.writer import LogitWriter
 from kd.models.encoding import context_length, encode_prompt, vocabulary_digest
 from kd.models.loading import load_model
 from kd.models.offsets import encode_answer_with_ends
-from kd.models.placement import placement_notes
+from kd.models.placement import LESS_MEMORY, placement_notes
 from kd.progress import progress
 from kd.provenance.canonical import digest
 from kd.provenance.manifest import StageRecord
@@ -55,11 +55,11 @@ def extract_logits(
     """
     inputs = {"model": model_path, "answers": answers_path}
     record = StageRecord("extract", spec, inputs, ("kd.teacher.extraction",), external=("model",))
-    model, tokenizer = load_model(model_path, placement=spec.load)
     links = None if checkpoints is None else checkpoints / record.fingerprint[:16]
     if is_done(record, links, out):
         discard_partial(out)
         return
+    model, tokenizer = load_model(model_path, placement=spec.load)
     answers = [answer for answer in read_answers(answers_path) if answer.answer]
     rows = [_encode(answer, model, tokenizer) for answer in answers]
     origin = Origin(
@@ -118,8 +118,19 @@ def _write_rows(
                     tokens=torch.tensor(list(chain(*(row.answer for row in chosen)))),
                     ends=torch.tensor(list(chain(*(row.ends for row in chosen)))),
                 )
-                writer.add_batch(answers, answer_logits(model, chosen))
+                writer.add_batch(answers, _logits(model, chosen))
             advance(written, "")
+
+
+def _logits(model: PreTrainedModel, rows: Sequence[Encoded]) -> torch.Tensor:
+    try:
+        return answer_logits(model, rows)
+    except torch.OutOfMemoryError:
+        tokens = len(rows) * max(row.length for row in rows)
+        raise ModelError(
+            f"out of memory while the teacher read {len(rows)} rows ({tokens} tokens with "
+            f"padding). {LESS_MEMORY}"
+        ) from None
 
 
 def _encode(answer: Answer, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Encoded:

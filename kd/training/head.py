@@ -27,7 +27,7 @@ def before_head(model: PreTrainedModel, inputs: dict[str, Tensor]) -> tuple[nn.L
     """
     head: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     with _left_out(head):
-        hidden: Tensor = model(**inputs).logits
+        hidden: Tensor = model(**inputs, use_cache=False).logits
     return head, hidden
 
 

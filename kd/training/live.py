@@ -100,7 +100,10 @@ class LiveTeacher:
     def __call__(self, batch: Batch, *, features: bool) -> TeacherOutputs:
         """Run the teacher on what `collate` made."""
         outputs = self.model(
-            **batch.inputs, output_hidden_states=features, output_attentions=features
+            **batch.inputs,
+            output_hidden_states=features,
+            output_attentions=features,
+            use_cache=False,  # nothing is generated
         )
         return TeacherOutputs(
             logits=outputs.logits,

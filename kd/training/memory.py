@@ -16,10 +16,10 @@ import torch
 from transformers import PreTrainedModel
 
 from kd.experiment.schema import Training
+from kd.losses.fused_head import GPU_HEAD_ROWS
 
 _ACTIVATIONS = 34  # bytes a token, layer and unit of width, in 16-bit training
 _LOGIT_COPIES = 3  # the logits, their gradient, and what a loss computes of them
-_FUSED_ROWS = 64
 _MARGIN = 0.9  # of the memory that may be planned for: fragments are lost
 _SUGGESTIONS = 2
 
@@ -53,7 +53,7 @@ class Settings:
         full = _ACTIVATIONS * width * tokens * shapes.width
         kept = 2 * width * tokens * shapes.width * shapes.layers + full
         activations = kept if self.gradient_checkpointing else full * shapes.layers
-        held = min(tokens, _FUSED_ROWS) if self.fused_head else tokens
+        held = min(tokens, GPU_HEAD_ROWS) if self.fused_head else tokens
         logits = held * shapes.vocabulary * (2 * width + 4 * (_LOGIT_COPIES - 1))
         return 4.0 * (shapes.parameters + 3 * shapes.trained) + activations + logits
 

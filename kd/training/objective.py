@@ -131,7 +131,10 @@ class Objective(nn.Module):
             return self._through_head(model, batch, target, counts, certify)
         wanted = self._reads_features
         outputs = model(
-            **student_inputs(model, batch), output_hidden_states=wanted, output_attentions=wanted
+            **student_inputs(model, batch),
+            output_hidden_states=wanted,
+            output_attentions=wanted,
+            use_cache=False,  # nothing is generated
         )
         own, other = _normalizers(counts)
         cross_entropy = self._cross_entropy(outputs.logits, None, target, normalizer=own)

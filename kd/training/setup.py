@@ -58,12 +58,15 @@ def _side(model: PreTrainedModel) -> ModelSide:
     divided = getattr(model.config, "scale_decoder_outputs", False)
     scale = config.hidden_size**-0.5 if divided else 1.0
     hidden, logits = _probe(model)
-    found = scale * hidden[-1] @ output.weight.detach().T
+    found = scale * hidden[-1].float() @ output.weight.detach().float().T
+    # Models in half precision round their own logits.
+    rounding = torch.finfo(logits.dtype).eps
+    rtol, atol = max(1e-3, 4 * rounding), max(1e-4, rounding) * float(logits.abs().max())
     return ModelSide(
         hidden_sizes=tuple(layer.shape[-1] for layer in hidden),
         output=output.weight,
         scale=scale,
-        plain=torch.allclose(found, logits, rtol=1e-3, atol=1e-4 * float(logits.abs().max())),
+        plain=torch.allclose(found, logits.float(), rtol=rtol, atol=atol),
     )
 
 

@@ -5,6 +5,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from transformers import (
+    BloomForCausalLM,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    T5ForConditionalGeneration,
+)
 
 from kd.errors import ModelError
 from kd.evaluation import backends
@@ -13,7 +19,7 @@ from kd.experiment.models import TokenizerSpec
 from kd.experiment.placement import Placement
 from kd.experiment.schema import Generation
 from kd.models.architectures import Vocabulary, build_model
-from kd.models.loading import load_model
+from kd.models.loading import load_model, pick_device
 from kd.models.placement import (
     choose_attention,
     loading_arguments,
@@ -216,12 +222,16 @@ def test_parts_outside_of_the_gpus_are_told(capsys, places, told):
 def test_what_cannot_be_had_is_refused_with_the_reason():
     cpu = torch.device("cpu")
     with pytest.raises(ModelError, match=r"needs a GPU, and none is used here"):
-        loading_arguments(Placement(quantisation="4bit"), cpu)
+        loading_arguments(Placement(quantisation="4bit"), cpu, LlamaForCausalLM)
     with pytest.raises(ModelError, match="cannot be used: there is no GPU"):
-        choose_attention(Placement(attention="flash_attention_2", dtype="bfloat16"), cpu)
+        placement = Placement(attention="flash_attention_2", dtype="bfloat16")
+        choose_attention(placement, cpu, LlamaForCausalLM)
+    with pytest.raises(ModelError, match=r"BloomForCausalLM has no such attention\. Use 'auto'"):
+        choose_attention(Placement(attention="sdpa"), cpu, BloomForCausalLM)
     if backends.find_spec("bitsandbytes") is None:
         with pytest.raises(ModelError, match="needs bitsandbytes, which is not installed"):
-            loading_arguments(Placement(quantisation="8bit"), torch.device("cuda:0"))
+            cuda = torch.device("cuda:0")
+            loading_arguments(Placement(quantisation="8bit"), cuda, LlamaForCausalLM)
 
 
 @pytest.mark.parametrize(
@@ -238,9 +248,41 @@ def test_the_attention_on_a_gpu_and_its_reason(
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr("kd.models.placement.find_spec", lambda name: installed or None)
-    found = choose_attention(Placement(dtype=dtype), torch.device("cuda:0"))
+    cuda = torch.device("cuda:0")
+    found = choose_attention(Placement(dtype=dtype), cuda, LlamaForCausalLM)
     assert found.backend == backend
     assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("architecture", "backend"),
+    [(T5ForConditionalGeneration, "sdpa"), (BloomForCausalLM, "eager")],
+)
+def test_an_architecture_is_asked_for_nothing_that_it_lacks(monkeypatch, architecture, backend):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr("kd.models.placement.find_spec", lambda name: True)
+    found = choose_attention(Placement(dtype="bfloat16"), torch.device("cuda:0"), architecture)
+    assert found.backend == backend
+    assert f"{architecture.__name__} has no such attention" in found.reason
+
+
+def test_a_gpu_that_torch_cannot_use_is_refused(monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("torch can use the GPU here")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(ModelError, match=r"has GPU 3, but this build of torch .* --gpus 0"):
+        pick_device()
+    monkeypatch.setenv("KD_DEVICE", "cpu")
+    assert pick_device().type == "cpu"
+
+
+def test_a_model_that_memory_does_not_hold_says_what_would_take_less(folder, monkeypatch):
+    def no_room(self, device):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(PreTrainedModel, "to", no_room)
+    with pytest.raises(ModelError, match=r"out of memory while it was loaded\..*'load: {dtype"):
+        load_model(folder)
 
 
 def test_newer_keys_are_not_written_where_they_are_not_used():

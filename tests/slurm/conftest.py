@@ -76,6 +76,7 @@ def start(checkout: Checkout, *arguments: str) -> Started:
     log = checkout.path / f"snakemake-{number}.out"
     environment = os.environ | {
         "PYTHONPATH": str(checkout.path),
+        "KD_DEVICE": "cpu",  # this node's GPUs are made up
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     command = ["snakemake", *arguments]
