@@ -74,6 +74,14 @@ def test_prompts_that_cannot_fit_are_dropped_and_counted_or_refused(made):
     else:
         assert 0 < len(fewer) < everything
     assert manifest["notes"]["dropped_too_long"] == everything - len(fewer)
-    with pytest.raises(DataError, match="every prompt with 7 shot"):
-        answer(made, "none.parquet", shots=7)
+    some = answer(made, "fewer-shots.parquet", shots=7)
+    assert len(some) == everything - 7  # those that are shown are not asked
+    kept = read_manifest(made / "answer.manifest.json")["notes"]["shortened"]
+    assert {one["characters"] for one in kept.values()} == {None}
+    if "t5" not in made.name:
+        assert 0 <= min(one["shots"] for one in kept.values()) < 7
+    longest = Generation(max_new_tokens=500)
+    if "t5" not in made.name:
+        with pytest.raises(DataError, match="every prompt is too long for the teacher"):
+            answer(made, "none.parquet", shots=0, generation=longest)
     answer(made)  # restore the manifest for other tests
