@@ -10,27 +10,17 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.errors import ModelError
-from kd.evaluation.generation import Generated, generate
+from kd.evaluation.generation import Backend, Generated, generate
 from kd.experiment.placement import Placement
 from kd.experiment.schema import Generation
 from kd.models.adapters import is_adapter
-
-
-class Backend(Protocol):
-    """Something that continues prompts greedily."""
-
-    name: str
-
-    def generate(self, prompts: Sequence[list[int]]) -> list[tuple[Tensor, Tensor]]:
-        """New tokens [T] of each prompt and their log-probabilities [T]; T may differ."""
-        ...
 
 
 class Vllm:

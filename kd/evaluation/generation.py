@@ -8,23 +8,21 @@ depend on the batch it was generated in (beyond float rounding).
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
-from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
+from transformers.generation.stopping_criteria import StoppingCriteriaList
 
 from kd.data.prompts import answer_text
 from kd.errors import DataError, ModelError
+from kd.evaluation.endings import AnswerEnd, Endings
 from kd.evaluation.predictions import FinishReason
 from kd.experiment.schema import Generation
 from kd.models.encoding import context_length, encode_prompt, pad_batch
 from kd.progress import Advance
 from kd.resume.journal import Journal
-
-if TYPE_CHECKING:
-    from kd.evaluation.backends import Backend
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,16 @@ class Generated:
     confidence: float
 
 
+class Backend(Protocol):
+    """Something other than transformers that continues prompts greedily."""
+
+    name: str
+
+    def generate(self, prompts: Sequence[list[int]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """New tokens [T] of each prompt and their log-probabilities [T]; T may differ."""
+        ...
+
+
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -50,7 +58,7 @@ def generate(
     *,
     ids: Sequence[str] | None = None,
     journal: Journal | None = None,
-    backend: "Backend | None" = None,
+    backend: Backend | None = None,
 ) -> list[Generated]:
     """Answer each prompt greedily; results are in the order of `prompts`.
 
@@ -77,7 +85,7 @@ def generate(
     # Nothing of the model's own generation_config.json (suppressed or forced tokens, say) may
     # change the greedy choice.
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
-    endings = _Endings.of(model, tokenizer)
+    endings = Endings.of(model, tokenizer)
     # Longest first: what does not fit in memory fails at once, and padding is least.
     order = sorted(range(len(encoded)), key=lambda index: (-len(encoded[index]), index))
     results: dict[int, Generated] = {}
@@ -120,7 +128,7 @@ def _batches(
 
 
 def _generated(
-    model: PreTrainedModel, asked: Sequence[list[int]], endings: "_Endings", settings: Generation
+    model: PreTrainedModel, asked: Sequence[list[int]], endings: Endings, settings: Generation
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """New tokens and log-probabilities of each row.
 
@@ -140,7 +148,7 @@ def _generated(
 
 
 def _answered(
-    row: torch.Tensor, log_probs: torch.Tensor, endings: "_Endings"
+    row: torch.Tensor, log_probs: torch.Tensor, endings: Endings
 ) -> tuple[list[int], FinishReason, float]:
     """An answer's tokens, why it ended, and the probability of the whole of it."""
     token_ids, reason = endings.cut(row)
@@ -179,55 +187,6 @@ def _refuse_long(encoded: Sequence[list[int]], limit: int, ids: Sequence[str] | 
             )
 
 
-@dataclass(frozen=True)
-class _Endings:
-    """Which tokens end an answer. The tables are boolean, of shape [vocabulary]."""
-
-    eos: int
-    pad: int
-    newline: torch.Tensor  # its text holds a newline
-    text: torch.Tensor  # its text is not blank
-    text_then_newline: torch.Tensor  # ends an answer even as its first token
-
-    @classmethod
-    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "_Endings":
-        pieces = tokenizer.batch_decode(
-            [[token] for token in range(len(tokenizer))], skip_special_tokens=True
-        )
-        # Models may have more outputs than the tokenizer has tokens; these are blank.
-        pieces += [""] * (model.config.vocab_size - len(pieces))
-
-        # Another backend generates on its own, and leaves no weights behind.
-        device = "cpu" if model.device.type == "meta" else model.device
-
-        def table(holds: Callable[[str], bool]) -> torch.Tensor:
-            return torch.tensor([holds(piece) for piece in pieces], device=device)
-
-        eos = tokenizer.eos_token_id
-        return cls(
-            eos=eos,
-            pad=eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
-            newline=table(lambda piece: "\n" in piece),
-            text=table(lambda piece: bool(piece.strip())),
-            text_then_newline=table(lambda piece: "\n" in piece.lstrip()),
-        )
-
-    def ended(self, last: torch.Tensor, has_text: torch.Tensor) -> torch.Tensor:
-        """Whether the tokens `last` [B] end their answers; `has_text` [B]: text came before."""
-        return (has_text & self.newline[last]) | self.text_then_newline[last]
-
-    def cut(self, row: torch.Tensor) -> tuple[list[int], FinishReason]:
-        """The generated `row` [T] up to the token that ended it, and why it ended."""
-        text_so_far = self.text[row].long().cumsum(0)
-        has_text = (text_so_far - self.text[row].long()) > 0
-        is_eos = row == self.eos
-        stops = (is_eos | self.ended(row, has_text)).nonzero()
-        if len(stops) == 0:
-            return row.tolist(), "length"
-        last = int(stops[0])
-        return row[: last + 1].tolist(), "eos" if is_eos[last] else "newline"
-
-
 class _LogProbs(LogitsProcessor):
     """Writes down the log-probability of each greedy choice, and changes nothing."""
 
@@ -239,25 +198,9 @@ class _LogProbs(LogitsProcessor):
         return scores
 
 
-class _AnswerEnd(StoppingCriteria):
-    """Ends each row of a batch at its first newline after some text."""
-
-    def __init__(self, endings: _Endings, rows: int) -> None:
-        self._endings = endings
-        self._has_text = torch.zeros(rows, dtype=torch.bool, device=endings.text.device)
-
-    def __call__(
-        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object
-    ) -> torch.Tensor:
-        last = input_ids[:, -1]
-        ended = self._endings.ended(last, self._has_text)
-        self._has_text |= self._endings.text[last]
-        return ended
-
-
 @torch.inference_mode()
 def _generate_batch(
-    model: PreTrainedModel, prompts: Sequence[list[int]], endings: _Endings, settings: Generation
+    model: PreTrainedModel, prompts: Sequence[list[int]], endings: Endings, settings: Generation
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """New tokens [B, T], padded on the right once a row has ended, and log-probabilities [B, T].
 
@@ -270,14 +213,14 @@ def _generate_batch(
         attention_mask=mask.to(model.device),
         generation_config=_greedy(model, endings, settings),
         logits_processor=LogitsProcessorList([log_probs]),
-        stopping_criteria=StoppingCriteriaList([_AnswerEnd(endings, len(prompts))]),
+        stopping_criteria=StoppingCriteriaList([AnswerEnd(endings, len(prompts))]),
     )
     # A decoder repeats the prompt; an encoder-decoder begins with its start token.
     tokens = output[:, 1 if _has_encoder(model) else inputs.shape[1] :]
     return tokens, torch.stack(log_probs.steps, dim=1).double()
 
 
-def _greedy(model: PreTrainedModel, endings: _Endings, settings: Generation) -> GenerationConfig:
+def _greedy(model: PreTrainedModel, endings: Endings, settings: Generation) -> GenerationConfig:
     # The library has no static cache for encoder-decoders.
     static = settings.cache == "static" and not _has_encoder(model)
     return GenerationConfig(  # type: ignore[no-untyped-call]
