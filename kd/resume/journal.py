@@ -13,8 +13,9 @@ from kd.provenance.canonical import canonical_json
 class Journal:
     """An append-only file of JSON values below `root/<fingerprint>`.
 
-    Each line begins with the digest of the rest. What follows the first line that does not
-    match is cut off: a process was killed while writing it.
+    Each line begins with the digest of the rest. The first line that does not match is cut off,
+    with all that follow, and a warning says how many: their places in the work depend on it. If it
+    is the last line, a process was killed while writing it; otherwise the file was damaged later.
     """
 
     def __init__(self, root: Path, fingerprint: str) -> None:
@@ -36,11 +37,16 @@ class Journal:
         self.entries.append(value)
 
     def _read(self) -> None:
+        lines = self.path.read_bytes().splitlines(keepends=True)
         whole = 0
-        for line in self.path.read_bytes().splitlines(keepends=True):
+        for number, line in enumerate(lines, start=1):
             digest, _, text = line.decode(errors="replace").partition(" ")
             if not text.endswith("\n") or _digest(text[:-1]) != digest:
-                print(f"warning: {self.path}: a torn line is dropped", file=sys.stderr)
+                print(
+                    f"warning: {self.path}: line {number} is damaged; the {number - 1} before it "
+                    f"are kept, and it and the {len(lines) - number} after it are done again",
+                    file=sys.stderr,
+                )
                 break
             self.entries.append(json.loads(text))
             whole += len(line)
