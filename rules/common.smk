@@ -396,7 +396,16 @@ def gpus_for(wildcards, processes=1):
 
 def training_gpus(wildcards):
     """A GPU for each of the processes that train a student."""
-    return gpus_for(wildcards, load(wildcards.experiment).training.processes)
+    processes = load(wildcards.experiment).training.processes
+    wanted = gpus_for(wildcards, processes)
+    # Snakemake would cut the number down to its limit without a word.
+    limit = workflow.global_resources.get("gpu")
+    if limit is not None and 0 < limit.value < wanted:
+        refuse(
+            f"{wildcards.experiment}.yaml: 'training.processes' is {processes}, but a job may ask "
+            f"for {limit.value} GPU(s). Raise 'gpu' of 'resources' in the profile."
+        )
+    return wanted
 
 
 def selected_table(suffix):

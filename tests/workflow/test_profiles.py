@@ -52,3 +52,18 @@ def test_some_partition_takes_every_job_with_and_without_a_gpu():
 def test_no_rule_retries_by_itself():
     """A rule's `retries` would also apply inside each job of a cluster, and multiply."""
     assert not re.search(r"^\s+retries:", RULES, re.MULTILINE)
+
+
+def test_kubernetes_is_told_the_maker_of_its_gpus_and_to_limit_jobs_to_what_they_ask_for():
+    """Its executor refuses a job with `gpu`, even of 0, otherwise; and Kubernetes one of 1."""
+    asked = profile(ROOT / "profiles/kubernetes/profile.yaml")["default-resources"]
+    assert asked["gpu_manufacturer"] in ("nvidia", "amd")
+    assert asked["scale"] == 0
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "kd.def"])
+def test_the_container_starts_from_an_image_by_its_digest(name):
+    start = r"(?m)^from:? (?:[\w.:-]+)@(sha256:[0-9a-f]{64})$"
+    found = re.findall(start, (ROOT / "containers" / name).read_text(), re.IGNORECASE)
+    other = re.findall(start, (ROOT / "containers/kd.def").read_text(), re.IGNORECASE)
+    assert len(found) == 1 and found == other
