@@ -383,9 +383,8 @@ def gpu_at_hand():
     return False
 
 
-def gpus_for(wildcards, processes=1):
+def gpus_of(experiment, processes=1):
     """One GPU for real models; micro models are faster on a core of their own."""
-    experiment = load(wildcards.experiment)
     models = (experiment.teachers | experiment.students).values()
     if experiment.device == "cpu" or all(
         isinstance(model, MicroModel) for model in models
@@ -394,18 +393,28 @@ def gpus_for(wildcards, processes=1):
     return processes if experiment.device == "cuda" or gpu_at_hand() else 0
 
 
+def gpus_for(wildcards):
+    return gpus_of(load(wildcards.experiment))
+
+
 def training_gpus(wildcards):
     """A GPU for each of the processes that train a student."""
-    processes = load(wildcards.experiment).training.processes
-    wanted = gpus_for(wildcards, processes)
-    # Snakemake would cut the number down to its limit without a word.
-    limit = workflow.global_resources.get("gpu")
-    if limit is not None and 0 < limit.value < wanted:
+    experiment = load(wildcards.experiment)
+    return gpus_of(experiment, experiment.training.processes)
+
+
+def refuse_too_few_gpus(experiment):
+    """Snakemake would cut what a job asks for down to its own limit, without a word."""
+    processes, limit = experiment.training.processes, workflow.global_resources.get("gpu")
+    most = limit.value if limit is not None else None
+    if processes > 1 and most and most < gpus_of(experiment, processes):
         refuse(
-            f"{wildcards.experiment}.yaml: 'training.processes' is {processes}, but a job may ask "
-            f"for {limit.value} GPU(s). Raise 'gpu' of 'resources' in the profile."
+            f"{experiment.name}.yaml: 'training.processes' is {processes}, but a job may have "
+            f"{most} GPU(s). Raise 'gpu' of 'resources' in the profile."
         )
-    return wanted
+
+
+refuse_too_few_gpus(SELECTED)
 
 
 def selected_table(suffix):

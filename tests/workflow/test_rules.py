@@ -54,6 +54,11 @@ def test_each_variant_of_the_logits_that_a_method_reads_is_extracted_once(checko
         (["results/tabel2.csv"], "Did you mean 'table2'?"),
         (["--config", "experiment=mirco"], "Did you mean 'micro'?"),
         (["--config", "seedz=3"], "'seedz' is not a known key. Did you mean 'seed'?"),
+        (
+            ["--resources", "gpu=1", "--config", "experiment=paper", "device=cuda"]
+            + ["training={processes: 2}"],
+            "'training.processes' is 2, but a job may have 1 GPU(s).",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_last_sentence(checkout, arguments, sentence):
