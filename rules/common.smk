@@ -405,7 +405,9 @@ def training_gpus(wildcards):
 
 def refuse_too_few_gpus(experiment):
     """Snakemake would cut what a job asks for down to its own limit, without a word."""
-    processes, limit = experiment.training.processes, workflow.global_resources.get("gpu")
+    processes, limit = experiment.training.processes, workflow.global_resources.get(
+        "gpu"
+    )
     most = limit.value if limit is not None else None
     if processes > 1 and most and most < gpus_of(experiment, processes):
         refuse(

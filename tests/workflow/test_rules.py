@@ -54,17 +54,27 @@ def test_each_variant_of_the_logits_that_a_method_reads_is_extracted_once(checko
         (["results/tabel2.csv"], "Did you mean 'table2'?"),
         (["--config", "experiment=mirco"], "Did you mean 'micro'?"),
         (["--config", "seedz=3"], "'seedz' is not a known key. Did you mean 'seed'?"),
-        (
-            ["--resources", "gpu=1", "--config", "experiment=paper", "device=cuda"]
-            + ["training={processes: 2}"],
-            "'training.processes' is 2, but a job may have 1 GPU(s).",
-        ),
     ],
 )
 def test_bad_input_is_refused_in_one_last_sentence(checkout, arguments, sentence):
     done = checkout.snakemake("-n", *arguments)
     assert done.returncode != 0
     assert sentence in done.stdout.strip().splitlines()[-1]
+
+
+def test_fewer_gpus_than_a_training_has_processes_are_refused(checkout):
+    """Snakemake itself would cut what the job asks for, without a word."""
+    file = checkout.path / "experiments/pairs.yaml"
+    declared = "extends: paper.yaml\nname: pairs\ndevice: cuda\ntraining: {processes: 2}\n"
+    file.write_text(declared, encoding="utf-8")
+    arguments = ["-n", "results/pairs/tables/table2.csv", "--config", "experiment=pairs"]
+    few = checkout.snakemake(*arguments, "--resources", "gpu=1")
+    enough = checkout.snakemake(*arguments, "--resources", "gpu=2")
+    file.unlink()
+    last = few.stdout.strip().splitlines()[-1]
+    assert few.returncode != 0
+    assert "'training.processes' is 2, but a job may have 1 GPU(s)." in last
+    assert enough.returncode == 0, enough.stdout
 
 
 def test_planning_does_not_import_torch(checkout):
