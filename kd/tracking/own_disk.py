@@ -27,6 +27,13 @@ def on_own_disk(database: Path) -> Iterator[Path]:
     if file_system_of(database.parent) not in NETWORK:
         yield database
         return
+    with in_one_step(database) as copy:
+        yield copy
+
+
+@contextmanager
+def in_one_step(database: Path) -> Iterator[Path]:
+    """Yield a copy on this machine's own disk; it replaces `database` if the block succeeds."""
     with tempfile.TemporaryDirectory(prefix="kd-tracking-") as folder:
         copy = Path(folder) / database.name
         if database.exists():

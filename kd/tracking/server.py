@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kd.errors import KdError
-from kd.tracking.own_disk import on_own_disk
+from kd.tracking.own_disk import in_one_step, on_own_disk
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,6 +29,8 @@ FORCED = {
 }
 # Unless the caller says otherwise: seven retries take minutes to report a wrong host.
 DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+# What SQLite says of a disk: nothing is wrong with the database.
+DISK_TROUBLE = ("disk is full", "readonly database", "disk I/O error", "unable to open database")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -94,13 +96,19 @@ def open_mlflow(place: Place, experiment: str) -> Iterator[tuple["MlflowClient",
             yield client, _experiment_id(client, opened, experiment)
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         reason = _reason(str(error))
-        remedy = (
-            f"Delete {place} and run `kd track` again, which rebuilds it from the results."
-            if place.database is not None
-            else "Check MLFLOW_TRACKING_URI and that the server runs, or unset it to use "
-            "mlflow.db in the results folder."
-        )
+        remedy = _remedy(place, reason)
         raise TrackingError(f"{place}: MLflow cannot be used ({reason}). {remedy}") from None
+
+
+def _remedy(place: Place, reason: str) -> str:
+    if place.database is None:
+        return (
+            "Check MLFLOW_TRACKING_URI and that the server runs, or unset it to use mlflow.db in "
+            "the results folder."
+        )
+    if any(words in reason for words in DISK_TROUBLE):
+        return "Free some space, or make the disk writable, and run the same command again."
+    return f"Delete {place} and run `kd track` again, which rebuilds it from the results."
 
 
 @contextmanager
@@ -110,8 +118,18 @@ def _writable(place: Place) -> Iterator[Place]:
         yield place
         return
     _write_without_waiting()
+    if not place.database.exists():
+        # MLflow makes its tables in many steps, and refuses a database that has not seen them all.
+        with in_one_step(place.database) as database:
+            _make_tables(database)
     with on_own_disk(place.database) as database:
         yield replace(place, uri=f"sqlite:///{database.resolve()}", database=database)
+
+
+def _make_tables(database: Path) -> None:
+    from mlflow import MlflowClient
+
+    MlflowClient(tracking_uri=f"sqlite:///{database.resolve()}").search_experiments()
 
 
 def _write_without_waiting() -> None:
@@ -134,7 +152,9 @@ def _without_waiting(connection: sqlite3.Connection, record: object) -> None:
 def _reason(message: str) -> str:
     if "Max retries exceeded" in message:
         return "no answer"
-    return without_credentials(message).strip().splitlines()[0][:160]
+    lines = without_credentials(message).strip().splitlines()
+    telling = [line for line in lines if any(words in line for words in DISK_TROUBLE)]
+    return [*telling, *lines][0][:160]
 
 
 def _experiment_id(client: "MlflowClient", place: Place, name: str) -> str:
