@@ -6,12 +6,22 @@ from pathlib import PurePath
 from typing import Any
 
 from kd.experiment.datasets import HubDataset, MicroDataset
+from kd.experiment.methods import Method, MixedText, OnPolicy
 from kd.experiment.models import MicroModel, Scale
 from kd.experiment.requirements import runs_teacher
 from kd.experiment.schema import Experiment
 from kd.plan.devices import Device
 from kd.plan.jobs import Job
-from kd.plan.physical import HALF, SINGLE, WEIGHT_BYTES, Subject, Taken, dense_bytes, taken
+from kd.plan.physical import (
+    HALF,
+    SINGLE,
+    WEIGHT_BYTES,
+    Subject,
+    Taken,
+    dense_bytes,
+    sampling_seconds,
+    taken,
+)
 from kd.plan.work import subject_of
 
 # A checkpoint holds weights, two moments of AdamW and the best weights so far. Two are kept, and
@@ -60,14 +70,15 @@ class Physics:
     def taken(self, job: Job) -> Taken | None:
         """What the job takes; None if it runs no real model, or one of unknown size.
 
-        A distillation that runs its teacher takes the teacher's forward passes, too; what a
-        student generates meanwhile (on-policy) is left out.
+        A distillation that runs its teacher takes the teacher's forward passes, too, and the time
+        in which an on-policy method's student samples.
         """
         subject = self._subject(job)
         alone = taken(job.stage, job.spec, subject, self.device) if subject else None
         if alone is None or not self._runs_teacher(job):
             return alone
-        return replace(alone, seconds=alone.seconds + self._teacher_in_every_step(job))
+        more = self._teacher_in_every_step(job) + self._sampling(job, subject)
+        return replace(alone, seconds=alone.seconds + more)
 
     def host_megabytes(self, job: Job) -> float:
         """Main memory that the job's real model may take on its way to the GPU.
@@ -114,7 +125,22 @@ class Physics:
         """Whether a distillation's method cannot do with stored logits."""
         if job.stage != "distill":
             return False
-        return runs_teacher(self._experiment.methods[PurePath(job.out).parts[6]])
+        return runs_teacher(self._method(job))
+
+    def _method(self, job: Job) -> Method:
+        return self._experiment.methods[PurePath(job.out).parts[6]]
+
+    def _sampling(self, job: Job, subject: Subject | None) -> float:
+        """Seconds in which a student samples what it learns from, at most."""
+        responses, training = self._method(job).responses, job.spec["training"]
+        if subject is None or not isinstance(responses, OnPolicy):
+            return 0.0
+        # How far an adaptive share grows is known in the end only.
+        share = responses.student_fraction if isinstance(responses, MixedText) else 1.0
+        rows = subject.rows.get("train", 0) * float(job.spec["fraction"]) / 100
+        rows *= share * int(training["epochs"]) / int(training.get("replicas", 1))
+        batch = self._experiment.training.batch_size
+        return sampling_seconds(subject, rows, responses.max_new_tokens, batch, self.device)
 
     def _teacher_in_every_step(self, job: Job) -> float:
         """Seconds of the teacher's forward passes if a distillation made them itself."""

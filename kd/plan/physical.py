@@ -102,6 +102,18 @@ def taken(stage: str, spec: Mapping[str, Any], subject: Subject, device: Device)
     return None
 
 
+def sampling_seconds(
+    subject: Subject, rows: float, longest: int, batch: int, device: Device
+) -> float:
+    """What a student takes to sample an answer of at most `longest` tokens to each of `rows`.
+
+    It does so `batch` rows at a time while it is trained, so nothing is read from disk.
+    """
+    answer = min(subject.answer, longest)
+    reads = rows * answer / batch * subject.bytes / (TRAFFIC * device.bandwidth)
+    return _forward(subject, rows * (subject.prompt + answer), device) + reads
+
+
 def kept_bytes(logits: Mapping[str, Any], scale: Scale) -> float:
     """Bytes that the store keeps of a position, with such `logits` of an experiment."""
     drawn = logits.get("sampling")
