@@ -26,7 +26,8 @@ def storage_trouble(error: BaseException) -> str | None:
             found = _WRAPPED.search(str(cause))
             number = int(found[1]) if found else None
         if number in _CAUSES:
-            place = getattr(cause, "filename", None) or "the output"
+            names = [getattr(cause, name, None) for name in ("filename2", "filename")]
+            place = names[0] or names[1] or "the output"  # of a copy, where it was to go
             return (
                 f"{place}: {_CAUSES[number]} and run the same command again: what is finished "
                 "stays, and nothing is half written."

@@ -90,6 +90,8 @@ def test_a_vanished_model_is_named_and_missed_no_more_when_it_is_back(chain, tmp
 def test_other_errors_are_no_trouble_of_the_storage():
     assert storage_trouble(ValueError("x")) is None
     assert storage_trouble(FileNotFoundError(2, "no such file", "f")) is None
+    copied = storage_trouble(OSError(28, "full", "from", None, "to")) or ""
+    assert copied.startswith("to: no space is left")
     wrapped = RuntimeError("I/O error: No space left on device (os error 28)")
     assert "no space is left" in (storage_trouble(wrapped) or "")
 
