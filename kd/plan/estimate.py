@@ -12,6 +12,7 @@ Origin = Literal["measured here", "reference machine", "limits of the GPU", "unk
 
 # Starting a job, and Snakemake's own work for it, on the reference machine.
 OVERHEAD = 0.8
+DOWNLOAD = "fetch"  # as long as a network takes
 COMPARABLE = 3.0  # work of up to so many times another's extent has its seconds a unit
 
 
@@ -43,7 +44,8 @@ class Estimator:
             return Estimate(here.seconds + OVERHEAD, "measured here")
         if there is not None:
             return Estimate(there.seconds * self.speed + OVERHEAD, "reference machine")
-        return Estimate(OVERHEAD, "unknown" if work.units > 1 else "reference machine")
+        unknown = work.units > 1 or work.stage == DOWNLOAD
+        return Estimate(OVERHEAD, "unknown" if unknown else "reference machine")
 
     def estimate_real(self, work: Work, modelled: float | None) -> Estimate:
         """The time of a job with a real model: of the same model here, or else what is `modelled`.
