@@ -49,6 +49,7 @@ rule all:
 
 
 onstart:
+    look_when_jobs_end()
     take_over_cluster(log)
 
 

@@ -47,6 +47,16 @@ wildcard_constraints:
     subject="(runs|native|teachers)/.+",
 
 
+def look_when_jobs_end():
+    """Let Snakemake look at its schedule when a job has ended, and only then.
+
+    Under its limit on jobs a second (100 by default) each look is followed by another one a second
+    later, and every job that ends begins one more such chain: after some hundred jobs Snakemake
+    does little else. Jobs here take longer than that limit is for.
+    """
+    workflow.scheduler.job_rate_limiter = None
+
+
 OVERRIDES = {key: value for key, value in config.items() if key != "experiment"}
 
 
@@ -285,11 +295,15 @@ def hub_sources():
     models = {**SELECTED.teachers, **SELECTED.students}
     fetched = [name for name, model in models.items() if isinstance(model, HubModel)]
     folders = [f"results/{SELECTED.name}/hub/{name}/model" for name in fetched]
-    return folders + encoder_of(SELECTED) + [
-        f"results/{SELECTED.name}/data/{name}"
-        for name, dataset in SELECTED.datasets.items()
-        if isinstance(dataset, HubDataset)
-    ]
+    return (
+        folders
+        + encoder_of(SELECTED)
+        + [
+            f"results/{SELECTED.name}/data/{name}"
+            for name, dataset in SELECTED.datasets.items()
+            if isinstance(dataset, HubDataset)
+        ]
+    )
 
 
 def run_method(wildcards):

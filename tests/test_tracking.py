@@ -314,6 +314,14 @@ def test_a_path_that_names_no_subject_is_refused(tmp_path: Path, path: str) -> N
         track(tmp_path, [path], experiment="micro")
 
 
+def test_a_run_that_a_table_shows_only_the_curve_of_is_tracked(tmp_path: Path) -> None:
+    identity = write_run(tmp_path)
+    done = track(tmp_path, [f"{ULD}/train.jsonl"], experiment="micro")
+    assert done.identities == {ULD: identity}
+    with pytest.raises(ArtifactError, match="not the path of scores"):
+        track(tmp_path, [f"{NATIVE}/train.jsonl"], experiment="micro")
+
+
 def test_missing_folders_and_scores_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no such results folder"):
         track(tmp_path / "absent", [], experiment="micro")

@@ -19,7 +19,7 @@ from kd.errors import ArtifactError
 from kd.evaluation.predictions import read_predictions
 from kd.provenance.canonical import canonical_json
 from kd.tracking.server import Place, open_mlflow, place_of
-from kd.tracking.subjects import Evaluation, Metric, Subject, read_subjects
+from kd.tracking.subjects import CURVE, Evaluation, Metric, Subject, read_subjects
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -156,7 +156,7 @@ class _Projection:
         run_id: str = run.info.run_id
         self._log(run_id, subject.metrics(), subject.params(), subject.ended)
         self._log_dataset(run_id, subject)
-        for name in ("distill.manifest.json", "train.jsonl"):
+        for name in ("distill.manifest.json", CURVE):
             if (subject.folder / name).is_file():
                 self._client.log_artifact(run_id, str(subject.folder / name))
         self._add(run_id, subject.evaluations)

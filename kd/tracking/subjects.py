@@ -24,6 +24,7 @@ AXES = {
     "native": ("dataset", "student"),
     "teachers": ("teacher", "dataset"),
 }
+CURVE = "train.jsonl"  # of a distillation
 KINDS = {"runs": "distillation", "native": "native", "teachers": "teacher"}
 
 
@@ -133,7 +134,7 @@ class Subject:
             Metric(f"validation/selected_{name.removeprefix('validation_')}", value)
             for name, value in sorted(selected.items())
         ]
-        return [*work, *chosen, *read_curve(self.folder / "train.jsonl")]
+        return [*work, *chosen, *read_curve(self.folder / CURVE)]
 
 
 def read_subjects(results: Path, scores: Sequence[str]) -> list[Subject]:
@@ -147,9 +148,9 @@ def read_subjects(results: Path, scores: Sequence[str]) -> list[Subject]:
     """
     wanted: dict[str, list[str]] = {}
     for path in scores:
-        subject, dataset = _split(path)
-        key = subject if subject.startswith("runs/") else f"{subject}/eval/{dataset}"
-        wanted.setdefault(key, []).append(dataset)
+        subject, datasets = _split(path)
+        key = subject if subject.startswith("runs/") else f"{subject}/eval/{datasets[0]}"
+        wanted.setdefault(key, []).extend(datasets)
     return [_read_subject(results, key, datasets) for key, datasets in sorted(wanted.items())]
 
 
@@ -198,16 +199,21 @@ def _curve_name(name: str) -> str:
     return f"validation/{rest}" if kind == "validation" else f"train/{name}"
 
 
-def _split(path: str) -> tuple[str, str]:
-    """Subject and test dataset of `<subject>/eval/<test_dataset>/scores.json`."""
+def _split(path: str) -> tuple[str, list[str]]:
+    """Subject and test dataset of `<subject>/eval/<test_dataset>/scores.json`.
+
+    A run's training curve, `<subject>/train.jsonl`, belongs to no test dataset.
+    """
     parts = path.split("/")
     axes = AXES.get(parts[0], ())
+    if parts[0] == "runs" and len(parts) == len(axes) + 2 and parts[-1] == CURVE:
+        return "/".join(parts[:-1]), []
     if not axes or len(parts) != len(axes) + 4 or (parts[-3], parts[-1]) != ("eval", "scores.json"):
         raise ArtifactError(
             f"{path}: not the path of scores. Give <subject>/eval/<dataset>/scores.json, relative "
             "to the results folder, with a subject below runs/, native/ or teachers/."
         )
-    return "/".join(parts[:-3]), parts[-2]
+    return "/".join(parts[:-3]), [parts[-2]]
 
 
 def _read_subject(results: Path, path: str, datasets: Sequence[str]) -> Subject:
@@ -218,7 +224,7 @@ def _read_subject(results: Path, path: str, datasets: Sequence[str]) -> Subject:
         axes = dict(zip(AXES[first], coordinates, strict=False)) | {"test_dataset": found.dataset}
         return Subject(path, KINDS[first], axes, found.identity, found.predict, folder, (found,))
     axes = _run_axes(coordinates)
-    origin = _verified(folder, "distill", "train.jsonl")
+    origin = _verified(folder, "distill", CURVE)
     evaluations = tuple(_evaluations(folder, origin["identity"], datasets))
     return Subject(path, KINDS[first], axes, origin["identity"], origin, folder, evaluations)
 
