@@ -3,6 +3,7 @@
 It has one thread, which is what makes its forks safe, and checks that before each of them.
 """
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -15,6 +16,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 from kd.worker import OWNER
 from kd.worker.protocol import (
@@ -200,6 +202,40 @@ def _become(job: Job) -> None:
     importlib.invalidate_caches()
 
 
+def _run_command() -> NoReturn:
+    """Run the command in `sys.argv`, without the interpreter's tidying up after it.
+
+    That would free what the libraries hold, object by object, and for that copy each page that
+    this fork shares with the worker: more work than many a job. A command that fails takes the
+    usual way out.
+    """
+    status = 0
+    try:
+        importlib.import_module("kd.cli").main()
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        status = ended.code or 0
+    _exit_instead.append(status & 0xFF)
+    sys.exit(status)
+
+
+_exit_instead: list[int] = []  # the status, once a command is done
+
+
+def _at_exit() -> None:
+    """The last of the functions that run at exit: the first that was registered."""
+    if not _exit_instead:
+        return
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except (OSError, ValueError):
+        return  # the interpreter says so, and with which status
+    ctypes.CDLL(None).fflush(None)  # what libraries print
+    os._exit(_exit_instead[0])
+
+
 def main(owner: int) -> None:
     """Serve `owner` until its end; in a fork, be the command that was asked for."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -208,6 +244,7 @@ def main(owner: int) -> None:
         listener.bind(address(owner))
     except OSError:
         return  # the owner has ended, or another worker serves it
+    atexit.register(_at_exit)
     environment = dict(os.environ)  # torch adds to it
     os.environ[_ALLOCATOR] = _NO_THREAD
     with warnings.catch_warnings():
@@ -221,7 +258,7 @@ def main(owner: int) -> None:
     worker.close()
     if job is not None:
         _become(job)
-        importlib.import_module("kd.cli").main()
+        _run_command()
 
 
 if __name__ == "__main__":
