@@ -1,65 +1,28 @@
 """The `kd` command: one subcommand per stage of the chain, and a few that look things up.
 
-`kd.commands` holds the subcommands. Nothing heavy is imported before one of them runs.
+Most of its processes only ask a worker to do their work, so nothing is imported for more than that
+before one of them has to do it itself.
 """
 
 import os
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
-import typer
-
-import kd
 from kd import interruption
-from kd.commands import audit, claims, export, history, lookup, planning, report, stages
-from kd.errors import KdError
-from kd.provenance.storage import storage_trouble
 from kd.worker.client import delegate
 
 USAGE_ERROR = 2
-
-app = typer.Typer(
-    name="kd",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help=(
-        "Declarative, auditable reproduction of knowledge-distillation experiments.\n\n"
-        "Snakemake runs the whole chain (`snakemake results/table2.csv`); each of its steps is "
-        "one of the commands below. `snakemake -np TARGET` prints them with their arguments."
-    ),
-    epilog=(
-        "Examples:  kd check micro  |  kd losses  |  kd show results/table2.csv  |  "
-        "snakemake results/table2.csv"
-    ),
-)
-app.add_typer(stages.app)
-app.add_typer(lookup.app)
-app.add_typer(planning.app)
-app.add_typer(claims.app)
-app.add_typer(audit.app, name="audit")
-app.add_typer(history.app)
-app.add_typer(export.app, name="export")
-app.add_typer(report.app)
+# Their libraries take seconds to import: a worker that has them runs these (`kd.worker`).
+SLOW_TO_IMPORT = ("pretrain", "answer", "extract", "distill", "predict", "score")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
+def __getattr__(name: str) -> Any:
+    """`app`, for whoever runs commands in a process of its own."""
+    if name != "app":
+        raise AttributeError(name)
+    from kd.commands.application import app
 
-        print(f"kd {kd.__version__}, torch {version('torch')}, snakemake {version('snakemake')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print versions.")
-    ] = False,
-) -> None:
-    """Settings common to all commands."""
+    return app
 
 
 def _prepare_environment() -> None:
@@ -83,21 +46,26 @@ def main() -> None:
     """
     _prepare_environment()
     interruption.install()
+    from kd.errors import KdError
+
     try:
-        status = delegate() if len(sys.argv) > 1 and sys.argv[1] in stages.SLOW_TO_IMPORT else None
+        status = delegate() if len(sys.argv) > 1 and sys.argv[1] in SLOW_TO_IMPORT else None
         if status is not None:
             sys.exit(status)
+        from kd.commands.application import app
+
         app(prog_name="kd")
     except interruption.Interrupted as stopped:
         print(f"kd: interrupted: {stopped}", file=sys.stderr)
         sys.exit(interruption.EXIT_STATUS)
-    except KdError as error:
-        _refuse(str(error))
     except Exception as error:
-        trouble = storage_trouble(error)
-        if trouble is None:
+        from kd.errors import KdError
+        from kd.provenance.storage import storage_trouble
+
+        reason = str(error) if isinstance(error, KdError) else storage_trouble(error)
+        if reason is None:
             raise
-        _refuse(trouble)
+        _refuse(reason)
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -16,9 +16,6 @@ from kd.provenance.locks import exclusive
 
 app = typer.Typer()
 
-# Their libraries take seconds to import: a worker that has them runs these (`kd.worker`).
-SLOW_TO_IMPORT = ("pretrain", "answer", "extract", "distill", "predict", "score")
-
 Spec = Annotated[
     str, typer.Option(help="What the stage reads of the experiment: JSON text, or a file of it.")
 ]

@@ -3,14 +3,17 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from contextlib import suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from kd.worker import OWNER
 from kd.worker.protocol import ACCEPTED, Request, address, same_user, send_request
+
+if TYPE_CHECKING:
+    import subprocess
 
 _PATIENCE = 60.0  # seconds for a worker to import its libraries, on a busy machine
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -50,7 +53,9 @@ def _connect(owner: int) -> socket.socket | None:
     return None
 
 
-def _start(owner: int) -> subprocess.Popen[bytes]:
+def _start(owner: int) -> "subprocess.Popen[bytes]":
+    import subprocess  # needed once, and its import is a good part of what this process does
+
     # Of several that are started at once, one gets the address; the others end with status 0.
     return subprocess.Popen(
         [sys.executable, "-m", "kd.worker.server", str(owner)],

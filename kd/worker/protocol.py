@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 ACCEPTED, REFUSED = b"+", b"-"
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
@@ -26,8 +26,7 @@ _STANDARD_STREAMS = (0, 1, 2)
 FREE = frozenset({"_", "SHLVL", "PWD", "OLDPWD", "TMPDIR", "CUDA_VISIBLE_DEVICES"})
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A command to be run as it stands: a process is this, its open files and its code."""
 
     arguments: list[str]
@@ -69,7 +68,7 @@ def same_user(connection: socket.socket) -> bool:
 
 def send_request(connection: socket.socket, request: Request) -> None:
     """Send `request` and this process's standard streams."""
-    content = json.dumps(asdict(request)).encode("utf-8", "surrogateescape")
+    content = json.dumps(request._asdict()).encode("utf-8", "surrogateescape")
     head = _LENGTH.pack(len(content))
     socket.send_fds(connection, [head], _STANDARD_STREAMS)
     connection.sendall(content)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from kd.worker import OWNER
+from kd.worker.code import LoadedCode, forget_code
 from kd.worker.protocol import (
     ACCEPTED,
     FREE,
@@ -34,8 +35,9 @@ from kd.worker.protocol import (
 # All that stages import before their own code, and that starts no thread.
 LIBRARIES = (
     "numpy",
+    "pyarrow.dataset",
     "pyarrow.parquet",
-    "pydantic",
+    "pydantic.main",
     "rouge_score.rouge_scorer",
     "safetensors.torch",
     "scipy.stats",
@@ -181,7 +183,7 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def _become(job: Job) -> None:
+def _become(job: Job, code: LoadedCode) -> None:
     """Make this fork the process that asked for it."""
     # The kernel kills it with the worker: nobody could say any more how it ended.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -196,10 +198,9 @@ def _become(job: Job) -> None:
         os.environ.pop(name, None)
     os.environ.update({k: v for k, v in job.request.environment.items() if k in FREE})
     sys.argv, sys.path[0] = job.request.arguments, job.request.script_folder
-    # Its code is imported now, as it is on disk now.
-    for name in [name for name in sys.modules if name.partition(".")[0] == "kd"]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
+    # Its code is what is on disk now.
+    if not code.is_current(job.request.script_folder):
+        forget_code()
 
 
 def _run_command() -> NoReturn:
@@ -251,13 +252,18 @@ def main(owner: int) -> None:
         warnings.simplefilter("ignore")
         for library in LIBRARIES:
             importlib.import_module(library)
+        code = LoadedCode()
+        try:
+            importlib.import_module("kd.commands.preparation").prepare()
+        except Exception:  # an edit in the middle: commands import it themselves, and say so
+            forget_code()
     gc.freeze()
     worker = Worker(owned, listener, environment)
     listener.listen()
     job = worker.serve()
     worker.close()
     if job is not None:
-        _become(job)
+        _become(job, code)
         _run_command()
 
 
