@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kd.losses import available_losses, distillation_loss, load_loss, loss_info
 from kd.losses.kernels.leading import leading
-from kd.losses.kernels.ordering import Ranked, compare
+from kd.losses.kernels.ordering import Ranked, classes_for, compare
 from kd.losses.kernels.softmax import without_padding
 from kd.losses.kernels.sorted_uld import by_sorting
 from kd.losses.kernels.uld import FEW
@@ -411,10 +411,13 @@ finite = st.floats(-30, 0, width=32)
 
 
 @given(st.lists(finite, min_size=1, max_size=60), st.lists(finite, min_size=1, max_size=60))
+@pytest.mark.parametrize("number", [classes_for(100), classes_for(100_000)])
 @settings(max_examples=200)
-def test_lists_are_compared_rank_by_rank(first: list[float], second: list[float]) -> None:
+def test_lists_are_compared_rank_by_rank(
+    number: int, first: list[float], second: list[float]
+) -> None:
     one, other = np.array([first]), np.array([second])
-    ours, theirs = compare(Ranked(one, 40.0), Ranked(other, 40.0))
+    ours, theirs = compare(Ranked(one, 40.0, number), Ranked(other, 40.0, number))
     descending = [-np.sort(-side[0]) for side in (one, other)]
     width = max(len(first), len(second))
     padded = [np.pad(s, (0, width - len(s)), constant_values=-np.inf) for s in descending]
@@ -426,7 +429,7 @@ def test_lists_are_compared_rank_by_rank(first: list[float], second: list[float]
 
 def test_what_is_out_of_reach_counts_as_equal() -> None:
     values, shifts = np.array([[0.0, -5.0, -50.0, -60.0]]), np.array([0, 1, 10, 10])
-    ours, _ = compare(Ranked(values, 40.0), Ranked(values + shifts, 40.0))
+    ours, _ = compare(Ranked(values, 40.0, 512), Ranked(values + shifts, 40.0, 512))
     assert ours.tolist() == [[0, 1, 0, 0]]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from kd.losses.kernels import Evaluated
 from kd.losses.kernels.close_calls import CloseCalls
 from kd.losses.kernels.leading import leading
-from kd.losses.kernels.ordering import Ranked, compare
+from kd.losses.kernels.ordering import Ranked, classes_for, compare
 from kd.losses.kernels.softmax import Floats, Softmax, without_padding
 from kd.losses.kernels.sorted_uld import by_sorting
 from kd.losses.spans import Spans
@@ -38,7 +38,8 @@ def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Evaluated | None:
         other = Softmax.of(other_rows)
         values = np.add(other.logits, np.log(own.total) - np.log(other.total), out=other.logits)
         probs = np.divide(other.probs, other.total, out=other.probs)
-        theirs = Ranked(values, _reach(own, values))
+        number = classes_for(max(rows.shape[1], values.shape[1]))
+        theirs = Ranked(values, _reach(own, values), number)
         excess, gradient = _against_all(own, theirs, probs, close)
         return torch.from_numpy(2 * excess), torch.from_numpy(gradient)
     log_probs = without_padding(teacher.log_probs.numpy())
@@ -50,7 +51,8 @@ def uld(student: Tensor, teacher: Teacher, spans: Spans) -> Evaluated | None:
         # The teacher's values out of reach come last, and are below whatever has their ranks.
         reach = _reach(own, values)
         within = np.count_nonzero(~(values < -reach), axis=-1).max()
-        theirs = Ranked(values[:, :within], reach, descending=True)
+        number = classes_for(max(rows.shape[1], within))
+        theirs = Ranked(values[:, :within], reach, number, descending=True)
         excess, gradient = _against_all(own, theirs, np.exp(log_probs[:, :within]), close)
     return torch.from_numpy(2 * excess) + teacher.dropped, torch.from_numpy(gradient)
 
@@ -68,7 +70,9 @@ def _against_all(
     own: Softmax, theirs: Ranked, probs: Floats, close: CloseCalls
 ) -> tuple[Floats, Floats]:
     """Sum [n] of the excess over all ranks, and the gradient [n, V] of its double."""
-    ahead, theirs_ahead = compare(Ranked(own.logits, theirs.reach), theirs, close.recheck)
+    ahead, theirs_ahead = compare(
+        Ranked(own.logits, theirs.reach, theirs.number), theirs, close.recheck
+    )
     members = ahead.astype(own.probs.dtype)
     mass = np.vecdot(members, own.probs)[:, None] / own.total
     excess = np.vecdot(theirs_ahead.astype(probs.dtype), probs) - mass[:, 0]
