@@ -14,7 +14,7 @@ from kd.provenance.files import write_text
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 INDEX_FILE = "index.json"
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 
 class Block(BaseModel):
@@ -33,7 +33,8 @@ class Draws(Block):
 class Origin(Block):
     """Where the logits are from: what must be the same for the store to be the right one."""
 
-    model: str | None = None  # identity of the model's files
+    model: str | None = None  # SHA-256 of the model's files
+    revision: str | None = None  # their commit on the hub, if they are from there
     tokenizer: str | None = None  # digest of the teacher's tokens and their ids
     template: str | None = None  # digest of the prompt templates
     answers: str | None = None  # digest of the answers
@@ -52,7 +53,7 @@ class Shard(Block):
 class Index(Block):
     """What a store holds. The position of a row is its place in its shard's `ids`."""
 
-    schema_version: Literal[4] = SCHEMA_VERSION
+    schema_version: Literal[5] = SCHEMA_VERSION
     vocabulary: Annotated[int, Field(ge=1, le=1 << ID_BITS)]
     epsilon: Annotated[float, Field(ge=0, lt=1)]
     cap: Annotated[int, Field(ge=1)] | None

@@ -26,7 +26,7 @@ from kd.models.offsets import encode_answer_with_ends
 from kd.models.placement import LESS_MEMORY, placement_notes
 from kd.progress import progress
 from kd.provenance.canonical import digest
-from kd.provenance.manifest import StageRecord
+from kd.provenance.manifest import StageRecord, producer_of
 from kd.resume.finished import is_done, settle
 from kd.teacher.answers import Answer, read_answers
 from kd.teacher.forward import Encoded, answer_logits, batches
@@ -64,6 +64,7 @@ def extract_logits(
     rows = [_encode(answer, model, tokenizer) for answer in answers]
     origin = Origin(
         model=record.inputs["model"]["sha256"],
+        revision=_hub_commit(model_path),
         tokenizer=vocabulary_digest(tokenizer),
         template=digest(TEMPLATES),
         answers=record.inputs["answers"]["sha256"],
@@ -76,6 +77,12 @@ def extract_logits(
     if links is not None:
         settle(record, links, out)
     discard_partial(out)
+
+
+def _hub_commit(model_path: Path) -> str | None:
+    """The commit on the hub that a fetched model is; None of one that is not from there."""
+    made = producer_of(model_path)
+    return None if made is None else made["notes"].get("commit")
 
 
 def _writer(

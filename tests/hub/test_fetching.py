@@ -17,6 +17,7 @@ from kd.experiment.schema import Generation
 from kd.experiment.stages import AnswerSpec, DataSpec, ExtractSpec
 from kd.hub.access import HubError
 from kd.hub.models import fetch_model
+from kd.logits import LogitReader
 from kd.models.encoding import encode_prompt
 from kd.models.loading import load_model
 from kd.models.offsets import encode_answer_with_ends
@@ -72,7 +73,7 @@ def test_an_altered_cache_is_noticed_before_use(cache, tmp_path):
 
 def test_a_fetched_teacher_answers_a_chat_and_its_logits_are_stored(cache, tmp_path):
     """What follows the fetching takes the folder as it takes any other."""
-    cache.model("llama", "org/chat")
+    commit = cache.model("llama", "org/chat")
     fetch(tmp_path / "hub", "org/chat")
     write_data(tmp_path / "data")
     form = PromptForm(style="chat", system="Answer briefly.", title=True)
@@ -89,6 +90,7 @@ def test_a_fetched_teacher_answers_a_chat_and_its_logits_are_stored(cache, tmp_p
     manifest = read_manifest(tmp_path / "extract.manifest.json")
     fetched = read_manifest(tmp_path / "hub" / "fetch.manifest.json")
     assert manifest["hashed"]["inputs"]["model"]["identity"] == fetched["identity"]
+    assert LogitReader(tmp_path / "logits").index.origin.revision == commit
 
 
 def write_data(folder):

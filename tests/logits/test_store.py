@@ -72,9 +72,11 @@ def test_token_ids_of_a_large_vocabulary_come_back(tmp_path: Path) -> None:
 
 
 def test_the_index_says_what_the_store_is(tmp_path: Path) -> None:
-    origin = Origin(model="m", tokenizer="t", template="p", answers="a", dtype="bfloat16")
+    origin = Origin(
+        model="m", revision="c", tokenizer="t", template="p", answers="a", dtype="bfloat16"
+    )
     index = LogitReader(write(tmp_path / "store", origin=origin)).index
-    assert (index.schema_version, index.vocabulary, index.epsilon, index.cap) == (4, 11, 0.05, 6)
+    assert (index.schema_version, index.vocabulary, index.epsilon, index.cap) == (5, 11, 0.05, 6)
     assert index.origin == origin and index.tokenizer == "t" and index.precision == "compact"
     assert index.step == pytest.approx(math.log(11 / 0.05) / 65534)
 
@@ -174,6 +176,13 @@ def test_an_index_of_another_form_is_refused(tmp_path: Path, change: dict[str, o
         LogitReader(tmp_path / "store")
     index.write_text("{")
     with pytest.raises(ArtifactError, match=r"index.json: no valid index"):
+        LogitReader(tmp_path / "store")
+
+
+def test_an_index_of_an_older_version_is_refused_by_its_number(tmp_path: Path) -> None:
+    index = write(tmp_path / "store") / "index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"schema_version": 4}))
+    with pytest.raises(ArtifactError, match=r"version 5 .*of version 4.* Run the extraction again"):
         LogitReader(tmp_path / "store")
 
 

@@ -144,7 +144,7 @@ def test_the_index_and_the_manifest_say_what_was_extracted(made):
     answers = [found for found in read_answers(made / "answers.parquet") if found.answer]
     assert notes["notes"]["rows"] == len(answers) and notes["notes"]["dropped_max"] <= 0.0101
     inputs = notes["hashed"]["inputs"]
-    assert index.origin.model == inputs["model"]["sha256"]
+    assert index.origin.model == inputs["model"]["sha256"] and index.origin.revision is None
     assert index.origin.answers == inputs["answers"]["sha256"]
     assert index.origin.dtype == "float32" and index.origin.template and index.origin.tokenizer
 
