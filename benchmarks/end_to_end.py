@@ -5,9 +5,10 @@
 
 The pairs have random weights. Two have architectures, sizes and vocabularies of the experiment
 `micro`: Llama and OPT of about the same size, and the pair with the largest ratio of parameters
-there, Mistral and the smallest Pythia (1.6). Of `wide` the teacher has 15 times its student's. Both schemes train the same student by ULD on the
-same rows with the project's own loop. From the store: the loss as the project has it. Otherwise
-as the authors do it: the teacher's forward pass and plain dense ULD at every step.
+there, Mistral and the smallest Pythia (1.6). Of `wide` the teacher has 15 times its student's.
+Both schemes train the same student by ULD on the same rows with the project's own loop. From the
+store: the loss as the project has it. Otherwise as the authors do it: the teacher's forward pass
+and plain dense ULD at every step.
 
 Beside steps per second stand the speed-ups over whole runs, extraction included, and the limit
 that arithmetic sets them: a student's step costs 3 forward passes, a teacher's pass r of them, so
