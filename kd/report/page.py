@@ -160,9 +160,11 @@ def _redraw(folder: Path) -> str:
 def _verdict(tables: Sequence[Table]) -> str:
     """The first table's means, named, and how many claims hold over all tables."""
     first = tables[0]
-    named = f"{first.title or first.table}: " if len(tables) > 1 else ""
     means = first.means
-    told = [f"{named}{mean_text(first, mean)}" for mean in means[:MOST_MEANS]]
+    told = [mean_text(first, mean) for mean in means[:MOST_MEANS]]
+    if told and len(tables) > 1:
+        title = first.title or first.table
+        told[0] = f"{title}{'' if title.endswith('?') else ':'} {told[0]}"
     if len(means) > MOST_MEANS:
         told.append(f"{len(means) - MOST_MEANS} more methods stand below")
     claims = [verdict for table in tables for verdict in table.claims]
