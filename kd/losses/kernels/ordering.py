@@ -36,6 +36,8 @@ def classes_for(width: int) -> int:
 
 def _counts(classes: Ints, number: int) -> Ints:
     """How many values of each row [n, V] are in each class, [n, number]."""
+    if len(classes) == 1:
+        return np.bincount(classes[0], minlength=number)[None]
     cells = classes + number * np.arange(len(classes))[:, None]
     return np.bincount(cells.reshape(-1), minlength=number * len(classes)).reshape(-1, number)
 
