@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kd.errors import LossError
-from kd.losses import Conventions, chunked, loss_info
+from kd.losses import Conventions, chunked, distillation_loss, loss_info
 from kd.losses.distillation import DistillationLoss
 from tests.losses.batches import Batch, batch_for
 
@@ -103,3 +103,17 @@ def test_a_graph_may_be_walked_twice():
     first, second = (torch.autograd.grad(3 * value, logits, retain_graph=True)[0] for _ in "ab")
     assert torch.equal(first, second)
     torch.testing.assert_close(first, 3 * batch.gradient("uld"))
+
+
+def test_large_gradients_are_the_same_as_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come from the system, not from the heap, and can be written to like any others."""
+    labels = torch.tensor([[-100, -100, 1, 2], [-100, 3, -100, -100]])
+    teacher = torch.randn(2, 4, 9)
+    gradients = []
+    for least in (1 << 30, 1):
+        monkeypatch.setattr("kd.losses.chunked.LARGE_BYTES", least)
+        logits = torch.linspace(-2, 2, 72).reshape(2, 4, 9).requires_grad_()
+        distillation_loss("uld", logits, teacher, labels, labels).backward()
+        assert logits.grad is not None
+        gradients.append(logits.grad.mul_(2))
+    assert gradients[0].abs().max() > 0 and torch.equal(*gradients)
