@@ -17,7 +17,7 @@ from kd.evaluation.backends import open_backend
 from kd.evaluation.generation import Generated, generate, prompt_fits
 from kd.evaluation.predictions import Prediction, write_predictions
 from kd.experiment.stages import PredictSpec
-from kd.models.loading import load_model
+from kd.models.loading import load_model, pick_device
 from kd.models.placement import placement_notes
 from kd.progress import progress
 from kd.provenance.manifest import StageRecord
@@ -47,6 +47,7 @@ def predict(
         inputs["train"] = data / "train.parquet"
     if base is not None:
         inputs["base"] = base
+    pick_device()
     code, external = ("kd.evaluation.predict",), ("model", "base")
     record = StageRecord("predict", spec, inputs, code, external=external)
     journal = None if checkpoints is None else Journal(checkpoints, record.fingerprint)

@@ -34,13 +34,17 @@ logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 def pick_device() -> torch.device:
     """The GPU of this process (`kd.gpus` leases it, a rank has its own), or the CPU.
 
+    A stage asks before it makes its record: what is hashed of the environment names a GPU that is
+    in use, and must not change while a stage runs.
+
     Raises:
         ModelError: there is a GPU, and torch cannot use it.
     """
-    if torch.cuda.is_available():
+    told_off = os.environ.get("KD_DEVICE") == "cpu"
+    if torch.cuda.is_available() and not told_off:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         rank = int(os.environ.get("LOCAL_RANK", "0"))
         return torch.device("cuda", rank % torch.cuda.device_count()) if rank else _CUDA
-    told_off = os.environ.get("KD_DEVICE") == "cpu"
     if os.environ.get(VISIBLE, "-1") not in ("", "-1") and not told_off:
         raise ModelError(
             f"this job has GPU {os.environ[VISIBLE]}, but this build of torch "

@@ -19,7 +19,7 @@ from kd.errors import ArtifactError, DataError
 from kd.evaluation.backends import open_backend
 from kd.evaluation.generation import generate, prompt_fits, prompt_limit
 from kd.experiment.stages import AnswerSpec
-from kd.models.loading import load_model
+from kd.models.loading import load_model, pick_device
 from kd.models.placement import placement_notes
 from kd.progress import progress
 from kd.provenance.files import atomic_file
@@ -75,6 +75,7 @@ def write_answers(
     inputs = {"model": model_path} | {
         split: data / f"{split}.parquet" for split in ("train", "validation")
     }
+    pick_device()
     record = StageRecord("answer", spec, inputs, ("kd.teacher.answers",), external=("model",))
     journal = None if checkpoints is None else Journal(checkpoints, record.fingerprint)
     if is_done(record, journal.folder if journal else None, out):

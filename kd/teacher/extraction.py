@@ -21,7 +21,7 @@ from kd.logits.rows import AnswerBatch
 from kd.logits.summary import summarise
 from kd.logits.writer import LogitWriter
 from kd.models.encoding import context_length, encode_prompt, vocabulary_digest
-from kd.models.loading import load_model
+from kd.models.loading import load_model, pick_device
 from kd.models.offsets import encode_answer_with_ends
 from kd.models.placement import LESS_MEMORY, placement_notes
 from kd.progress import progress
@@ -54,6 +54,7 @@ def extract_logits(
         DataError: a row is too long for the teacher.
     """
     inputs = {"model": model_path, "answers": answers_path}
+    pick_device()
     record = StageRecord("extract", spec, inputs, ("kd.teacher.extraction",), external=("model",))
     links = None if checkpoints is None else checkpoints / record.fingerprint[:16]
     if is_done(record, links, out):

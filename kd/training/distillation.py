@@ -61,14 +61,15 @@ def distill(
         TrainingError: the loss is not finite.
     """
     code = distillation_modules(spec.method.loss)
+    pick_device()
     record = StageRecord("distill", spec, inputs, code, external=("student", "teacher"))
     ranks = join(spec.training.processes, pick_device)
-    loop, tokenizer, counts = _build(spec, inputs, record, ranks)
     folder = CheckpointFolder(checkpoints, record.fingerprint)
     outputs = out / "model", out / "train.jsonl"
     if ranks.gathered(ranks.first and is_done(record, folder.path, *outputs))[0]:
         ranks.close()
         return
+    loop, tokenizer, counts = _build(spec, inputs, record, ranks)
     what = f"{spec.method.loss} on {spec.dataset}, seed {spec.seed}"
     with progress(what, loop.total_steps) if ranks.first else nullcontext(_silent) as advance:
         loop.run(folder, advance)
