@@ -1,9 +1,9 @@
 """How much of a finished run's time was spent in stages, and how much around them?
 
-Two ratios. `jobs`: of the seconds that jobs lasted, as Snakemake's benchmark files have them, the
-share that no stage's manifest accounts for: starting a process and importing. `wall`: of cores
-times seconds by the clock, the share outside of stages: that, Snakemake itself, and cores without
-work while the last jobs end.
+Two ratios. `jobs`: of the seconds that jobs lasted, as Snakemake's metadata have them, the share
+that no stage's manifest accounts for: starting a process and importing. `wall`: of cores times
+seconds by the clock, the share outside of stages: that, Snakemake itself, and cores without work
+while the last jobs end.
 
     python benchmarks/overhead.py micro --wall 2540 --cores 2
 """
@@ -27,13 +27,14 @@ def inside(results: Path) -> dict[str, tuple[int, float]]:
     return found
 
 
-def job_seconds(logs: Path) -> dict[str, float]:
-    """Seconds of the last run of each job, from its benchmark file."""
+def job_seconds(experiment: str) -> dict[str, float]:
+    """Seconds of the last run of each job, by its log; a job notes them for each of its outputs."""
     found = {}
-    for path in sorted(logs.rglob("*.benchmark.jsonl")):
-        lines = path.read_text().splitlines()
-        if lines:
-            found[path.as_posix()] = float(json.loads(lines[-1])["s"])
+    for path in Path(".snakemake", "metadata").rglob("*"):
+        noted = json.loads(path.read_text()) if path.is_file() else {"log": []}
+        for log in noted["log"]:
+            if Path(log).is_relative_to(Path("logs", experiment)):
+                found[log] = noted["endtime"] - noted["starttime"]
     return found
 
 
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
     stages = inside(Path("results", options.experiment))
-    jobs = job_seconds(Path("logs", options.experiment))
+    jobs = job_seconds(options.experiment)
     total = sum(seconds for _, seconds in stages.values())
     print("| stage | jobs | seconds in stages |\n|---|---|---|")
     for stage, (count, seconds) in stages.items():

@@ -5,8 +5,6 @@ rule data:
         directory("results/{experiment}/data/{dataset}"),
     log:
         "logs/{experiment}/data/{dataset}.log",
-    benchmark:
-        "logs/{experiment}/data/{dataset}.benchmark.jsonl"
     params:
         spec=data_spec,
         root=data_root,

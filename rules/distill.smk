@@ -13,8 +13,6 @@ rule distill:
         manifest="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/distill.manifest.json",
     log:
         "logs/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/distill.log",
-    benchmark:
-        "logs/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/distill.benchmark.jsonl"
     resources:
         gpu=training_gpus,
     params:

@@ -8,8 +8,6 @@ rule predict_student:
         manifest="results/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/eval/{test}/predict.manifest.json",
     log:
         "logs/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/eval/{test}/predict.log",
-    benchmark:
-        "logs/{experiment}/runs/{dataset}/{teacher}/{student}/{method}/f{fraction}/s{seed}/eval/{test}/predict.benchmark.jsonl"
     resources:
         gpu=gpus_for,
     params:
@@ -33,8 +31,6 @@ use rule predict_student as predict_native with:
         manifest="results/{experiment}/native/{dataset}/{student}/eval/{test}/predict.manifest.json",
     log:
         "logs/{experiment}/native/{dataset}/{student}/eval/{test}/predict.log",
-    benchmark:
-        "logs/{experiment}/native/{dataset}/{student}/eval/{test}/predict.benchmark.jsonl"
     params:
         spec=native_predict_spec,
         code=code_digest("kd.evaluation.predict"),
@@ -53,8 +49,6 @@ use rule predict_student as predict_teacher with:
         manifest="results/{experiment}/teachers/{teacher}/{dataset}/eval/{test}/predict.manifest.json",
     log:
         "logs/{experiment}/teachers/{teacher}/{dataset}/eval/{test}/predict.log",
-    benchmark:
-        "logs/{experiment}/teachers/{teacher}/{dataset}/eval/{test}/predict.benchmark.jsonl"
     params:
         spec=teacher_predict_spec,
         code=code_digest("kd.evaluation.predict"),
@@ -73,8 +67,6 @@ rule score:
         manifest="results/{experiment}/{subject}/eval/{test}/score.manifest.json",
     log:
         "logs/{experiment}/{subject}/eval/{test}/score.log",
-    benchmark:
-        "logs/{experiment}/{subject}/eval/{test}/score.benchmark.jsonl"
     params:
         spec=score_spec,
         code=code_digest("kd.evaluation.score"),

@@ -6,8 +6,6 @@ rule pretrain:
         manifest="results/{experiment}/models/{model}/pretrain.manifest.json",
     log:
         "logs/{experiment}/models/{model}.log",
-    benchmark:
-        "logs/{experiment}/models/{model}.benchmark.jsonl"
     params:
         spec=pretrain_spec,
         code=code_digest("kd.models.stage"),
@@ -28,8 +26,6 @@ rule fetch:
         manifest="results/{experiment}/hub/{model}/fetch.manifest.json",
     log:
         "logs/{experiment}/hub/{model}.log",
-    benchmark:
-        "logs/{experiment}/hub/{model}.benchmark.jsonl"
     params:
         spec=fetch_spec,
         code=code_digest("kd.hub.models"),

@@ -14,8 +14,6 @@ rule chart:
         manifest="results/{experiment}/tables/{table}.chart.manifest.json",
     log:
         "logs/{experiment}/tables/{table}.chart.log",
-    benchmark:
-        "logs/{experiment}/tables/{table}.chart.benchmark.jsonl"
     params:
         spec=chart_spec,
         code=code_digest("kd.report.chart"),
@@ -42,8 +40,6 @@ rule report:
         ),
     log:
         "logs/{experiment}/report.log",
-    benchmark:
-        "logs/{experiment}/report.benchmark.jsonl"
     params:
         spec=report_spec,
         code=report_code(),

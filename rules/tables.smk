@@ -18,8 +18,6 @@ rule table:
         manifest="results/{experiment}/tables/{table}.manifest.json",
     log:
         "logs/{experiment}/tables/{table}.log",
-    benchmark:
-        "logs/{experiment}/tables/{table}.benchmark.jsonl"
     params:
         spec=table_spec,
         code=code_digest("kd.tables.assembly"),
@@ -40,8 +38,6 @@ rule track:
         "results/{experiment}/tables/{table}.tracked.json",
     log:
         "logs/{experiment}/tables/{table}.track.log",
-    benchmark:
-        "logs/{experiment}/tables/{table}.track.benchmark.jsonl"
     params:
         results=experiment_folder,
         code=code_digest("kd.tracking"),

@@ -7,8 +7,6 @@ rule answer:
         manifest="results/{experiment}/teachers/{teacher}/{dataset}/answer.manifest.json",
     log:
         "logs/{experiment}/teachers/{teacher}/{dataset}/answer.log",
-    benchmark:
-        "logs/{experiment}/teachers/{teacher}/{dataset}/answer.benchmark.jsonl"
     resources:
         gpu=gpus_for,
     params:
@@ -31,8 +29,6 @@ rule extract:
         manifest="results/{experiment}/teachers/{teacher}/{dataset}/extract.manifest.json",
     log:
         "logs/{experiment}/teachers/{teacher}/{dataset}/extract.log",
-    benchmark:
-        "logs/{experiment}/teachers/{teacher}/{dataset}/extract.benchmark.jsonl"
     resources:
         gpu=gpus_for,
     params:
@@ -58,7 +54,5 @@ use rule extract as extract_variant with:
         manifest="results/{experiment}/teachers/{teacher}/{dataset}/{variant}/extract.manifest.json",
     log:
         "logs/{experiment}/teachers/{teacher}/{dataset}/{variant}/extract.log",
-    benchmark:
-        "logs/{experiment}/teachers/{teacher}/{dataset}/{variant}/extract.benchmark.jsonl"
     message:
         "Logits of {wildcards.teacher} on {wildcards.dataset}, {wildcards.variant}"
