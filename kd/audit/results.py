@@ -96,7 +96,8 @@ def _run(name: str, check: Check, scope: Scope) -> list[Finding]:
 
 def _summary(scope: Scope, cells: list[dict[str, JsonValue]], identity: str) -> str:
     hold = sum(bool(cell["holds"]) for cell in cells)
-    about = f"{hold} of {counted(len(cells), 'cell')} hold; " if cells else ""
+    verb = "holds" if len(cells) == 1 else "hold"
+    about = f"{hold} of {counted(len(cells), 'cell')} {verb}; " if cells else ""
     chain = counted(len(scope.artifacts), "artifact")
     return f"{about}{chain} back to the rows; identity {identity}"
 

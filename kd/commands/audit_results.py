@@ -83,7 +83,7 @@ def _command(find: Callable[[str, dict[str, str]], "Target"], what: str) -> Call
             float, typer.Option(help="Points that a published value may differ by.")
         ] = 1.0,
         workflow: Annotated[bool, typer.Option(help="Ask Snakemake what it would run.")] = False,
-        repeat: Annotated[int, typer.Option(help="Make this many cells again.")] = 0,
+        repeat: Annotated[int, typer.Option(min=0, help="Make this many cells again.")] = 0,
         from_: Annotated[
             str,
             typer.Option("--from", help="rows, answers, logits, student or predictions."),

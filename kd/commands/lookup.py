@@ -73,8 +73,10 @@ def experiments() -> None:
     """List the experiments that can be named."""
     from kd.experiment.loading import experiment_files, load_experiment
 
-    for path in experiment_files():
-        print(f"{path.stem:10} {load_experiment(path).description}")
+    files = experiment_files()
+    width = max(len(path.stem) for path in files)
+    for path in files:
+        print(f"{path.stem:{width}} {load_experiment(path).description}")
 
 
 @app.command(

@@ -47,8 +47,12 @@ def plan(
     from kd.plan.devices import device_called
     from kd.plan.plan import make_plan
 
+    for pair in config or []:
+        if pair.startswith("experiment="):  # as snakemake takes it; the last one counts
+            experiment = pair.partition("=")[2]
     values = overrides(config or [])
     loaded = load_experiment(find_experiment(experiment), values)
+    _refuse_names(targets or [])
     found = make_plan(
         targets or [],
         loaded,
@@ -63,6 +67,18 @@ def plan(
         _print_limits(found)
     else:
         _print_plan(found, price)
+
+
+def _refuse_names(targets: list[str]) -> None:
+    """Other commands take an experiment's name; here a target is a file."""
+    from kd.errors import ExperimentError
+    from kd.experiment.loading import experiment_files
+
+    for target in targets:
+        if target in {path.stem for path in experiment_files()} and not Path(target).exists():
+            raise ExperimentError(
+                f"{target}: an experiment, and no file to be made. Write --experiment {target}."
+            )
 
 
 def _print_json(plan: "Plan") -> None:

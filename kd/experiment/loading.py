@@ -23,6 +23,22 @@ _BLOCKS = {
 }
 
 
+class _DistinctKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one block; YAML would keep the last and say nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value == "<<" or not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' stands twice in one block", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
 def merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     """Lay `override` over `base`, key by key.
 
@@ -47,7 +63,7 @@ def _same_source(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _DistinctKeys)
     except UnicodeDecodeError as error:
         raise ExperimentError(f"{path}: not UTF-8 ({error.reason}). Convert it.") from None
     except OSError:

@@ -99,7 +99,7 @@ def _new_crate() -> "ROCrate":
     except ImportError:
         raise ExportError(
             "A crate is written by ro-crate-py, which is not installed: "
-            "pip install 'kd-harness[exports]'"
+            "pip install -c constraints.txt -e '.[exports]'"
         ) from None
     return ROCrate(version="1.1")
 

@@ -165,7 +165,13 @@ def _catalogue() -> dict[str, LossInfo]:
 
 def declared_losses(source: str, module: str) -> list[LossInfo]:
     """The losses that the text of a module declares, in its order."""
-    definitions = [node for node in ast.parse(source).body if isinstance(node, Definition)]
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise LossError(
+            f"{module}, line {error.lineno}: not valid Python ({error.msg}). Mend it."
+        ) from None
+    definitions = [node for node in body if isinstance(node, Definition)]
     return [
         _read_declaration(definition, decorator, module)
         for definition in definitions

@@ -26,6 +26,8 @@ def print_table(path: Path) -> None:
     Raises:
         ArtifactError: no such file, or it is no csv.
     """
+    if path.suffix != ".csv":
+        raise ArtifactError(f"{path}: no table's csv. Give one, as results/table2.csv.")
     if not path.is_file():
         raise ArtifactError(f"{path}: no such table. Make it with `snakemake {path}`.")
     try:

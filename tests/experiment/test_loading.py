@@ -176,6 +176,23 @@ def test_yaml_cannot_construct_objects(tmp_path):
     assert "not valid YAML" in refusal(path)
 
 
+def test_a_key_that_stands_twice_is_refused(content, write):
+    path = write(content)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text + "seed: 1\nseed: 2\n", encoding="utf-8")
+    assert re.search(r"the key 'seed' stands twice .*line \d+", refusal(path))
+
+
+def test_a_block_that_is_merged_may_be_overridden(content, write):
+    path = write(content | {"methods": {}})
+    text = path.read_text(encoding="utf-8").replace("methods: {}\n", "")
+    methods = "methods:\n  a: &a {loss: none}\n  b: {<<: *a, loss: uld}\n"
+    path.write_text(text + methods + "tables: {}\n", encoding="utf-8")
+    assert "stands twice" in refusal(path)  # tables
+    path.write_text(text + methods, encoding="utf-8")
+    assert "stands twice" not in refusal(path)
+
+
 @pytest.mark.parametrize(
     ("method", "said"),
     [

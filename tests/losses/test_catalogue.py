@@ -176,3 +176,8 @@ def test_values_at_the_ends_of_an_interval_are_told_apart() -> None:
     loss_info("taid").check_options({"t_start": 0, "t_end": 1})
     loss_info("hinge_ranking").check_options({"margin": None})
     loss_info("hidden_state").check_options({"layers": [0.0, 0.5, 1.0]})
+
+
+def test_a_file_that_is_no_python_is_named_with_its_line():
+    with pytest.raises(LossError, match=r"kd.losses.x, line 2: not valid Python"):
+        declared_losses("a = 1\ndef x(:\n", "kd.losses.x")

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import kd.plan.plan
+from kd.cli import app
 from kd.commands.planning import duration
+from kd.errors import ExperimentError
 from kd.experiment.loading import find_experiment, load_experiment
 from kd.plan.devices import DEVICES
 from kd.plan.estimate import OVERHEAD, Estimator
@@ -202,3 +205,18 @@ def test_why_snakemake_refused_is_said():
     )
     assert refusal("", "usage\nunrecognized arguments: --x\n") == "unrecognized arguments: --x"
     assert refusal("", note) == "no reason given"
+
+
+def test_the_experiment_may_be_given_as_to_snakemake(monkeypatch) -> None:
+    def refuse(targets, loaded, **_):
+        raise ExperimentError(f"planned {loaded.name}")
+
+    monkeypatch.setattr(kd.plan.plan, "make_plan", refuse)
+    words = ["plan", "results/table2.csv", "--config", "experiment=smoke"]
+    assert str(CliRunner().invoke(app, words).exception) == "planned smoke"
+
+
+def test_an_experiments_name_is_no_target() -> None:
+    error = CliRunner().invoke(app, ["plan", "smoke"]).exception
+    assert isinstance(error, ExperimentError)
+    assert "--experiment smoke" in str(error)

@@ -252,6 +252,14 @@ def test_garbage_is_no_table_to_show(tmp_path, content):
     assert error is None or isinstance(error, ArtifactError)
 
 
+def test_a_page_is_no_table_to_show(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("# a, b\n", encoding="utf-8")
+    error = CliRunner().invoke(app, ["show", str(page)]).exception
+    assert isinstance(error, ArtifactError)
+    assert "no table's csv" in str(error)
+
+
 @pytest.mark.parametrize("content", [b"\xb0\xff", b"\x00", b"[" * 100_000])
 def test_garbage_is_no_table_to_judge(tmp_path, content):
     file = tmp_path / "t.json"
