@@ -1,7 +1,8 @@
-"""What a worker has done before its first command: the stages' imports, and their digests."""
+"""What a worker has done before its first command: imports, digests of code, versions."""
 
 import importlib
 
+from kd.provenance import environment
 from kd.provenance.code import code_digest
 
 # The command line, and what the functions of `kd.commands.stages` import.
@@ -21,8 +22,9 @@ _DIGESTED = ("kd.evaluation.predict", "kd.evaluation.score")
 
 
 def prepare() -> None:
-    """Import the code of all stages, and compute the digests that most of their jobs need."""
+    """Import the code of all stages, and find what the manifests of most jobs say of it."""
     for module in _MODULES:
         importlib.import_module(module)
     for module in _DIGESTED:
         code_digest(module)
+    environment.numerics(tensors=False)

@@ -34,6 +34,7 @@ NUMERIC_PACKAGES = (
 )
 
 
+@cache  # what is loaded does not change either
 def _installed(package: str) -> str | None:
     try:
         return version(package)
