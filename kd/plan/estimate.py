@@ -11,7 +11,7 @@ from kd.plan.work import Work
 Origin = Literal["measured here", "reference machine", "limits of the GPU", "unknown"]
 
 # Starting a job, and Snakemake's own work for it, on the reference machine.
-OVERHEAD = 0.8
+OVERHEAD = 0.3
 DOWNLOAD = "fetch"  # as long as a network takes
 COMPARABLE = 3.0  # work of up to so many times another's extent has its seconds a unit
 
