@@ -411,6 +411,13 @@ def gpus_for(wildcards):
     return gpus_of(load(wildcards.experiment))
 
 
+def scoring_gpus(wildcards):
+    """A GPU for BERTScore's encoder; other scores have no use for one."""
+    if load(wildcards.experiment).evaluation.bertscore is None:
+        return 0
+    return gpus_for(wildcards)
+
+
 def training_gpus(wildcards):
     """A GPU for each of the processes that train a student."""
     experiment = load(wildcards.experiment)

@@ -67,10 +67,13 @@ rule score:
         manifest="results/{experiment}/{subject}/eval/{test}/score.manifest.json",
     log:
         "logs/{experiment}/{subject}/eval/{test}/score.log",
+    resources:
+        gpu=scoring_gpus,
     params:
         spec=score_spec,
         code=code_digest("kd.evaluation.score"),
     message:
         "Score {wildcards.subject} on {wildcards.test}"
     shell:
-        "kd score --spec {params.spec:q} --predictions {input.predictions} --out {output.scores} > {log} 2>&1"
+        "kd score --spec {params.spec:q} --predictions {input.predictions} --out {output.scores} "
+        "--gpus {resources.gpu} > {log} 2>&1"

@@ -8,8 +8,12 @@ import time
 from itertools import pairwise
 
 import pytest
+import torch
 
+from kd.commands.stages import score
 from kd.errors import ModelError
+from kd.experiment.schema import BertScore, Evaluation
+from kd.experiment.stages import ScoreSpec
 from kd.gpus import LEASES, VISIBLE, lease_folder, leased, visible_gpus
 
 JOB = """
@@ -144,3 +148,26 @@ def test_jobs_of_a_scheduler_do_not_wait_for_each_others_gpu_of_the_same_number(
         monkeypatch.setenv("SLURM_JOB_ID", job)
         folders.add(lease_folder())
     assert len(folders) == 2 and outside not in folders
+
+
+@pytest.mark.parametrize(("encoder", "seen"), [(True, "0"), (False, "-1")])
+def test_scoring_leases_a_gpu_for_its_encoder_alone(monkeypatch, tmp_path, encoder, seen):
+    """Otherwise all encoders would run on the first GPU, beside whoever holds it."""
+    given = []
+    monkeypatch.setattr(
+        "kd.evaluation.score.score", lambda *_: given.append(os.environ.get(VISIBLE))
+    )
+    monkeypatch.setattr("kd.models.loading.pick_device", lambda: None)
+    bertscore = BertScore(model="organisation/encoder", layer=1) if encoder else None
+    spec = ScoreSpec(evaluation=Evaluation(metrics=["f1"], bertscore=bertscore))
+    score(spec.model_dump_json(), tmp_path / "p.parquet", tmp_path / "scores.json")
+    assert given == [seen]
+
+
+def test_scoring_refuses_a_gpu_that_torch_cannot_use(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("torch can use the GPU here")
+    bertscore = BertScore(model="organisation/encoder", layer=1)
+    spec = ScoreSpec(evaluation=Evaluation(metrics=["f1"], bertscore=bertscore))
+    with pytest.raises(ModelError, match="cannot use it"):
+        score(spec.model_dump_json(), tmp_path / "p.parquet", tmp_path / "s.json", gpus=1)

@@ -209,14 +209,21 @@ def score(
     spec: Spec,
     predictions: Annotated[Path, typer.Option(help="What `kd predict` wrote.")],
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    gpus: Gpus = None,
 ) -> None:
-    """Score predictions, per example and on average."""
+    """Score predictions, per example and on average. Only BERTScore's encoder uses a GPU."""
     from kd.evaluation.score import score as run
     from kd.experiment.spec_files import parse_spec
     from kd.experiment.stages import ScoreSpec
 
-    with exclusive(out):
-        run(parse_spec(ScoreSpec, spec), predictions, out)
+    parsed = parse_spec(ScoreSpec, spec)
+    encoder = parsed.evaluation.bertscore is not None
+    with exclusive(out), leased(gpus if encoder else 0):
+        if encoder:
+            from kd.models.loading import pick_device
+
+            pick_device()  # refuses a GPU that the encoder would pass over
+        run(parsed, predictions, out)
 
 
 @app.command(

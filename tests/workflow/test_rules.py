@@ -67,7 +67,7 @@ def test_fewer_gpus_than_a_training_has_processes_are_refused(checkout):
     file = checkout.path / "experiments/pairs.yaml"
     declared = "extends: paper.yaml\nname: pairs\ndevice: cuda\ntraining: {processes: 2}\n"
     file.write_text(declared, encoding="utf-8")
-    arguments = ["-n", "results/pairs/tables/table2.csv", "--config", "experiment=pairs"]
+    arguments = ["-n", "-p", "results/pairs/tables/table2.csv", "--config", "experiment=pairs"]
     few = checkout.snakemake(*arguments, "--resources", "gpu=1")
     enough = checkout.snakemake(*arguments, "--resources", "gpu=2")
     file.unlink()
@@ -75,6 +75,9 @@ def test_fewer_gpus_than_a_training_has_processes_are_refused(checkout):
     assert few.returncode != 0
     assert "'training.processes' is 2, but a job may have 1 GPU(s)." in last
     assert enough.returncode == 0, enough.stdout
+    scored = enough.stdout.split("kd score ")[1:]
+    assert scored, "BERTScore's encoder runs on a GPU of its own, too"
+    assert all("--gpus 1 >" in command.split("\n", 1)[0] for command in scored)
 
 
 def test_planning_does_not_import_torch(checkout):
