@@ -1,16 +1,18 @@
 """The teacher's synthetic text: its few-shot answer to every training and validation prompt.
 
 Every method trains on these answers (sequence-level distillation, Kim and Rush 2016). A prompt that
-is too long for the teacher loses examples; rows whose question alone is too long are dropped. Both
-are recorded.
+is too long for the teacher loses examples; rows whose question alone is too long are dropped, and
+so are those that do not fit together with their answer. All is recorded.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.data.fitting import shortening_note, with_fewer_shots
 from kd.data.prompts import choose_shots, prompt_writer
@@ -19,6 +21,7 @@ from kd.errors import ArtifactError, DataError
 from kd.evaluation.backends import open_backend
 from kd.evaluation.generation import generate, prompt_fits, prompt_limit
 from kd.experiment.stages import AnswerSpec
+from kd.models.encoding import context_length, encode_answer, encode_prompt
 from kd.models.loading import load_model, pick_device
 from kd.models.placement import placement_notes
 from kd.progress import progress
@@ -103,10 +106,14 @@ def write_answers(
     answers = [
         Answer(row.id, split, prompt, got.text, got.finish_reason)
         for (split, row, _), prompt, got in zip(kept, prompts, generated, strict=True)
+        if _readable(model, tokenizer, prompt, got.text)
     ]
     _write(answers, out)
-    fewer = {row.id: fit for _, row, fit in kept if fit.shots < len(shots)}
-    counts = _notes(answers, len(rows) - len(kept), shots) | shortening_note(fewer)
+    left = {answer.id for answer in answers}
+    fewer = {row.id: fit for _, row, fit in kept if fit.shots < len(shots) and row.id in left}
+    too_long = len(rows) - len(answers)
+    _say_too_long(spec.dataset, len(rows), too_long, len(fewer))
+    counts = _notes(answers, too_long, shots) | shortening_note(fewer)
     record.write(out, notes=counts | placed | noted)
     if journal is not None:
         settle(record, journal.folder, out)
@@ -118,6 +125,28 @@ def _require_some(kept: Sequence[object], spec: AnswerSpec, limit: int) -> None:
             f"dataset '{spec.dataset}': every prompt is too long for the teacher, even without "
             f"examples (room for {limit} tokens). Use a model with a longer context, or a smaller "
             "generation.max_new_tokens."
+        )
+
+
+def _readable(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str
+) -> bool:
+    """Whether the teacher can read its answer, with EOS, after the prompt.
+
+    There was room for the tokens that it generated. Their text may be cut into more.
+    """
+    encoder_decoder = bool(model.config.is_encoder_decoder)
+    target = len(encode_answer(tokenizer, answer)) + 1
+    before = 0 if encoder_decoder else len(encode_prompt(tokenizer, prompt, encoder_decoder))
+    return before + target <= context_length(model, tokenizer)
+
+
+def _say_too_long(dataset: str, rows: int, dropped: int, fewer: int) -> None:
+    if dropped or fewer:
+        print(
+            f"warning: of {rows} prompts on {dataset}, {fewer} lost examples and {dropped} were "
+            "dropped, as the teacher's context does not hold them; the manifest counts them",
+            file=sys.stderr,
         )
 
 

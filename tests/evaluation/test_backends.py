@@ -180,6 +180,31 @@ def test_a_killed_generation_loses_one_batch_at_most(folder, tmp_path, monkeypat
     assert len(calls) - 3 == len(Journal(tmp_path, "f").entries) - 2
 
 
+def test_with_another_backend_too_a_kill_loses_one_batch_at_most(folder, tmp_path):
+    model, tokenizer = load_model(folder)
+    settings = Generation(max_new_tokens=8, batch_size=3, backend="vllm")
+    expected = generate(model, tokenizer, PROMPTS, settings)
+    backend, batches = Fake(folder, settings, None, 0), []
+    answer = backend.generate
+
+    def killed(prompts):
+        batches.append(len(prompts))
+        if len(batches) == 3:
+            raise Killed
+        return answer(prompts)
+
+    backend.generate = killed
+    with pytest.raises(Killed):
+        generate(
+            model, tokenizer, PROMPTS, settings, journal=Journal(tmp_path, "f"), backend=backend
+        )
+    kept = Journal(tmp_path, "f")
+    assert batches == [3, 3, 2] and [len(entry) for entry in kept.entries] == [3, 3]
+    found = generate(model, tokenizer, PROMPTS, settings, journal=kept, backend=backend)
+    assert tokens(found) == tokens(expected)
+    assert batches == [3, 3, 2, 2], "answers that were kept were asked for again"
+
+
 def test_out_of_memory_names_a_budget_that_is_half(folder, monkeypatch):
     model, tokenizer = load_model(folder)
 

@@ -10,12 +10,15 @@ from kd.data.fitting import shortening_noted
 from kd.data.prompts import build_prompt, choose_shots
 from kd.data.rows import Row, write_rows
 from kd.errors import DataError
+from kd.evaluation.generation import Generated
 from kd.evaluation.predict import predict
 from kd.evaluation.predictions import read_predictions
+from kd.experiment.logits import Logits
 from kd.experiment.schema import Generation
-from kd.experiment.stages import AnswerSpec, PredictSpec
+from kd.experiment.stages import AnswerSpec, ExtractSpec, PredictSpec
 from kd.provenance.manifest import StageRecord
 from kd.teacher.answers import read_answers, write_answers
+from kd.teacher.extraction import extract_logits
 
 NEW = 4
 GENERATION = Generation(max_new_tokens=NEW, batch_size=4)
@@ -63,7 +66,7 @@ def test_a_prediction_keeps_every_row_and_its_manifest_says_what_was_left_out(fo
     assert hashlib.sha256(again.encode()).hexdigest() == found[2].prompt_sha256
 
 
-def test_a_teacher_answers_with_fewer_examples_and_drops_what_has_no_room(folder):
+def test_a_teacher_answers_with_fewer_examples_and_drops_what_has_no_room(folder, capsys):
     spec = AnswerSpec(dataset="d", shots=1, seed=0, generation=GENERATION)
     write_answers(spec, folder / "model", folder, folder / "out/answers.parquet")
     notes = json.loads((folder / "out/answer.manifest.json").read_text())["notes"]
@@ -71,6 +74,30 @@ def test_a_teacher_answers_with_fewer_examples_and_drops_what_has_no_room(folder
     assert [one.id for one in read_answers(folder / "out/answers.parquet")][-1] == "v"
     shots = choose_shots([row(f"t{number}", 2) for number in range(3)], 1, 0)
     assert notes["shots"] == [shot.id for shot in shots]
+    said = f"{len(notes.get('shortened', {}))} lost examples and 1 were dropped"
+    assert said in capsys.readouterr().err
+
+
+def test_an_answer_that_takes_more_tokens_than_it_was_generated_in_must_fit(folder, monkeypatch):
+    """Extraction and training read a space, the text and EOS: here six tokens, and not four."""
+    bare = len(build_prompt(row("r", 1), []))  # a token a character, and BOS
+    room = CONTEXT - NEW - bare
+    train = [row("exact", room), row("close", room - 1), row("below", room - 2)]
+    write_split(folder, train=train, validation=[row("v", 1)], test=[row("short", 2)])
+    monkeypatch.setattr(
+        "kd.teacher.answers.generate",
+        lambda model, tokenizer, prompts, *_, **__: [
+            Generated("abcd", [1, 2, 3, 4], "length", 1.0) for _ in prompts
+        ],
+    )
+    spec = AnswerSpec(dataset="d", shots=0, seed=0, generation=GENERATION)
+    write_answers(spec, folder / "model", folder, folder / "out/answers.parquet")
+    assert [one.id for one in read_answers(folder / "out/answers.parquet")] == ["below", "v"]
+    assert json.loads((folder / "out/answer.manifest.json").read_text())["notes"][
+        "dropped_too_long"
+    ] == len(["exact", "close"])
+    model, store = folder / "model", folder / "out/logits"
+    extract_logits(ExtractSpec(logits=Logits()), model, folder / "out/answers.parquet", store)
 
 
 def test_a_question_without_any_room_is_refused_with_the_row(folder):
