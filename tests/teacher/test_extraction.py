@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kd.errors import DataError
+from kd.errors import DataError, ModelError
 from kd.experiment.logits import Logits
 from kd.experiment.schema import Generation
 from kd.experiment.stages import ExtractSpec
@@ -85,3 +85,13 @@ def test_prompts_that_cannot_fit_are_dropped_and_counted_or_refused(made):
         with pytest.raises(DataError, match="every prompt is too long for the teacher"):
             answer(made, "none.parquet", shots=0, generation=longest)
     answer(made)  # restore the manifest for other tests
+
+
+def test_out_of_memory_says_what_was_read_and_what_would_take_less(made, monkeypatch):
+    def no_room(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(extraction, "answer_logits", no_room)
+    with pytest.raises(ModelError, match=r"while the teacher read \d+ rows .* 'load: {dtype"):
+        spec, out = ExtractSpec(logits=Logits()), made / "no-room"
+        extraction.extract_logits(spec, made / "model", made / "answers.parquet", out)

@@ -82,3 +82,19 @@ def test_the_store_of_these_answers_is_read(
     del inputs["teacher"]
     distill(SPEC, inputs, tmp_path / "run", tmp_path / "checkpoints")
     assert (tmp_path / "run" / "train.jsonl").exists()
+
+
+def test_a_finished_run_loads_no_model_when_it_is_called_again(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del inputs["teacher"], inputs["logits"]
+    spec = SPEC.model_copy(update={"method": Method(loss="none")})
+    distill(spec, inputs, tmp_path / "run", tmp_path / "checkpoints")
+    before = (tmp_path / "run/distill.manifest.json").read_bytes()
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was loaded for nothing")
+
+    monkeypatch.setattr("kd.training.distillation.load_model", refused)
+    distill(spec, inputs, tmp_path / "run", tmp_path / "checkpoints")
+    assert (tmp_path / "run/distill.manifest.json").read_bytes() == before
