@@ -50,11 +50,13 @@ wildcard_constraints:
 def look_when_jobs_end():
     """Let Snakemake look at its schedule when a job has ended, and only then.
 
-    Under its limit on jobs a second (100 by default) each look is followed by another one a second
-    later, and every job that ends begins one more such chain: after some hundred jobs Snakemake
-    does little else. Jobs here take longer than that limit is for.
+    Under its usual limit, 100 jobs a second, each look is followed by another one a second later,
+    and every job that ends begins one more such chain: after some hundred jobs Snakemake does
+    little else. A limit that somebody has asked for is kept.
     """
-    workflow.scheduler.job_rate_limiter = None
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
 
 
 OVERRIDES = {key: value for key, value in config.items() if key != "experiment"}
