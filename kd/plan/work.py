@@ -59,7 +59,8 @@ def work_of(stage: str, spec: Mapping[str, Any], place: str, world: World) -> Wo
     if stage == "distill":
         return _distillation(spec, kind, splits)
     if stage in ("predict", "score"):
-        return Work(stage, splits.get("test", 0), kind if stage == "predict" else ())
+        tested = splits.get("test", 0)
+        return Work(_scoring(spec), tested) if stage == "score" else Work(stage, tested, kind)
     return Work(stage, 1)
 
 
@@ -70,6 +71,12 @@ def _distillation(spec: Mapping[str, Any], kind: tuple[str, ...], splits: Splits
     validated = splits.get("validation", 0) * training["validations"]
     how = "/".join(str(method.get(key)) for key in ("loss", "alignment", "responses"))
     return Work("distill", trained + VALIDATION * validated, (*kind, how))
+
+
+def _scoring(spec: Mapping[str, Any]) -> str:
+    """Scores with BERTScore are other work: what takes no encoder tells nothing of them."""
+    encoder = spec.get("evaluation", {}).get("bertscore")
+    return f"score with {encoder['model']}" if encoder else "score"
 
 
 def subject_of(place: str) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from kd.plan.physical import (
     taken,
 )
 from kd.plan.plan import Plan, _by_stage, _estimate
-from kd.plan.work import Work, World
+from kd.plan.work import Work, World, work_of
 from kd.workflow import limits_as_profile
 
 A100 = DEVICES["a100"]
@@ -218,6 +218,20 @@ def test_a_stage_of_unknown_size_gets_no_limit(physics, capsys) -> None:
     printed = capsys.readouterr().out
     assert set(yaml.safe_load(printed)["set-resources"]) == {"extract", "extract_variant"}
     assert "# distill: how long it takes is unknown" in printed
+
+
+def test_scores_without_an_encoder_tell_nothing_of_bertscore() -> None:
+    world, place = World({}, {"squad": ROWS}), "native/squad/small/eval/squad/scores.json"
+    encoder = {"model": "organisation/encoder", "layer": 1}
+    plain, encoded = (
+        work_of("score", {"evaluation": {"bertscore": given}}, place, world)
+        for given in (None, encoder)
+    )
+    estimator = Estimator([], [Measured(plain, 1.0)])
+    assert estimator.estimate(plain).origin == "reference machine"
+    assert estimator.estimate(encoded).origin == "unknown"
+    estimator = Estimator([Measured(encoded, 60.0)], [Measured(plain, 1.0)])
+    assert estimator.estimate(encoded).seconds == pytest.approx(60 + OVERHEAD)
 
 
 def test_an_unknown_gpu_is_refused_with_the_nearest() -> None:
