@@ -8,7 +8,7 @@ from kd.check.memory import gpu_memory, memory_findings
 from kd.check.models import Asked, Description, asked_models, problems
 from kd.check.pairs import pair_findings
 from kd.check.repositories import Described, Hub
-from kd.experiment.datasets import HubDataset
+from kd.experiment.datasets import FilesDataset, HubDataset
 from kd.experiment.expansion import table_rows
 from kd.experiment.models import HubModel
 from kd.experiment.schema import Experiment
@@ -52,7 +52,7 @@ def check_experiment(
                 f"experiment={experiment.name}`.",
             )
         )
-    return ordered(found)
+    return ordered([*found, *_files(experiment)])
 
 
 def _uses(experiment: Experiment) -> dict[str, list[str]]:
@@ -126,6 +126,21 @@ def _datasets(experiment: Experiment, hub: Hub) -> Iterator[Finding]:
         if isinstance(dataset, HubDataset):
             repository = Repository("dataset", dataset.repo, dataset.revision)
             yield from _reachable(experiment, f"datasets.{name}", repository, hub)
+
+
+def _files(experiment: Experiment) -> Iterator[Finding]:
+    """Files of datasets that do not exist."""
+    for name, dataset in experiment.datasets.items():
+        if isinstance(dataset, FilesDataset):
+            paths = [Path(experiment.data_root, path) for path in dataset.paths.values()]
+            absent = [str(path) for path in paths if not path.is_file()]
+            if absent:
+                yield Finding(
+                    "error",
+                    f"datasets.{name}",
+                    f"{', '.join(absent)}: no such file. Give the folder that holds it: --config "
+                    "data_root=FOLDER, here as for snakemake.",
+                )
 
 
 def _encoder(experiment: Experiment, hub: Hub) -> Iterator[Finding]:

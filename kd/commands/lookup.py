@@ -19,6 +19,9 @@ def show(table: Annotated[Path, typer.Argument(help="A table's csv file.")]) -> 
 @app.command(epilog="Examples:  kd check micro  |  kd check experiments/mine.yaml")
 def check(
     experiment: Annotated[str, typer.Argument(help="Name or file of an experiment.")],
+    config: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE, as for snakemake --config.")
+    ] = None,
 ) -> None:
     """Validate an experiment file, and its models, data and machine: every finding at once.
 
@@ -26,10 +29,11 @@ def check(
     """
     from kd.check.experiment import check_experiment
     from kd.check.findings import counted
+    from kd.commands.audit_results import overrides
     from kd.experiment.expansion import all_runs
     from kd.experiment.loading import find_experiment, load_experiment
 
-    loaded = load_experiment(find_experiment(experiment))
+    loaded = load_experiment(find_experiment(experiment), overrides(config or []))
     runs = len(all_runs(loaded))
     print(f"{loaded.name}: valid; tables {', '.join(loaded.tables)}; {runs} distillations")
     findings = check_experiment(loaded)

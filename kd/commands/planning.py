@@ -92,6 +92,7 @@ def _print_limits(plan: "Plan") -> None:
     from kd.workflow import limits_as_profile
 
     known = {one.stage: one.limit for one in plan.stages if one.limit is not None}
+    print("# in profiles/slurm/profile.yaml; it takes the place of the whole block there")
     print(limits_as_profile({name: (one.runtime, one.mem_mb) for name, one in known.items()}))
     for one in plan.stages:
         if one.limit is None:

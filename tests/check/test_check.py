@@ -1,6 +1,7 @@
 """`kd check`: everything that would stop an experiment here, at once, before any job."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tests.hub.caches import HubCache, as_pickle, build, commit_of
 from tests.hub.conftest import cache, hub  # noqa: F401
 from tests.hub.server import Repo
 
+ROOT = Path(__file__).resolve().parents[2]
 COMMIT = commit_of("checked")
 EXPERIMENT = {
     "name": "mine",
@@ -226,7 +228,7 @@ def test_logits_of_the_longest_rows_count_for_memory(world):
     each = 400 * 1000 * 12  # 'max_length' is less than a long row has
     assert needed(world) == 1e8 * 16 + 8 * each + SPARE
     assert needed(world, micro_batch=2) == 1e8 * 16 + 2 * each + SPARE
-    assert needed(world, fused_head=True) < 1e8 * 16 + each + SPARE
+    assert needed(world, fused_head=True) == 1e8 * 16 + 1024 * 1000 * 12 + SPARE  # rows at once
 
 
 def test_activations_count_where_the_configuration_is_known(world):
@@ -301,3 +303,19 @@ def test_counts_and_order():
     found = [Finding("ok", "a", ""), Finding("error", "b", ""), Finding("ok", "c", "")]
     assert [one.subject for one in ordered(found)] == ["b", "a", "c"]
     assert counted(found) == "1 error, 2 in order"
+
+
+def test_files_of_rows_that_are_not_there_are_found_and_those_of_another_folder_taken(tmp_path):
+    def checked(*options: str):
+        return CliRunner().invoke(app, ["check", "sample", *options])
+
+    absent = checked("--config", f"data_root={tmp_path}")
+    assert absent.exit_code == 1
+    assert f"{tmp_path}" in absent.output and "no such file" in absent.output
+    assert "the hub was not asked" not in absent.output
+    for dataset in load_experiment(ROOT / "experiments/sample.yaml").datasets.values():
+        for path in dataset.paths.values():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).touch()
+    there = checked("--config", f"data_root={tmp_path}")
+    assert there.exit_code == 0 and "no such file" not in there.output
