@@ -95,7 +95,10 @@ def _cell(value: object) -> str:
 
 
 def _line(console: Console, text: Text) -> None:
-    console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
+    if console.is_terminal:
+        console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
+    else:  # a file or a pipe has room for all of it
+        console.print(text, soft_wrap=True)
 
 
 def _console() -> Console:
