@@ -12,6 +12,7 @@ from kd import interruption
 from kd.worker.client import delegate
 
 USAGE_ERROR = 2
+PACKAGE = __file__.removesuffix("kd/cli.py")
 # Their libraries take seconds to import: a worker that has them runs these (`kd.worker`).
 SLOW_TO_IMPORT = ("pretrain", "answer", "extract", "distill", "predict", "score")
 
@@ -64,8 +65,26 @@ def main() -> None:
 
         reason = str(error) if isinstance(error, KdError) else storage_trouble(error)
         if reason is None:
-            raise
+            _report_bug(error)
         _refuse(reason)
+
+
+def _report_bug(error: Exception) -> NoReturn:
+    """The traceback, and where it happened as the last line: Snakemake repeats that one."""
+    import traceback
+
+    traceback.print_exc()
+    steps = traceback.extract_tb(error.__traceback__)
+    ours = [step for step in steps if step.filename.startswith(PACKAGE)]
+    place = (ours or list(steps))[-1]
+    told = str(error).splitlines() or ["no reason given"]
+    where = f"{place.filename.removeprefix(PACKAGE)}, line {place.lineno}"
+    print(
+        f"kd: error: unexpected {type(error).__name__}: {told[0]} "
+        f"({where}; its traceback stands above)",
+        file=sys.stderr,
+    )
+    sys.exit(1)
 
 
 def _refuse(reason: str) -> NoReturn:
