@@ -13,6 +13,7 @@ from kd.audit.notes import Voice, cell_name, counted, some
 from kd.audit.scope import Evaluation
 from kd.errors import KdError
 from kd.evaluation.scoring import Aggregate, Scores, read_scores
+from kd.experiment.metrics import metric_named
 from kd.tables.cells import TEACHER, Line
 
 # Shares from which on a result is doubtful, and from which on it measures nothing.
@@ -137,6 +138,8 @@ def teachers(voice: Voice) -> Iterator[Finding]:
     compared = 0
     for view in voice.scope.tables:
         for line in view.lines:
+            if metric_named(line.metric).better == "neither":
+                continue
             for column, cell in line.cells.items():
                 if column == TEACHER or cell.per_seed is None or cell.value is None:
                     continue
@@ -167,7 +170,7 @@ def _is_above(voice: Voice, line: Line, column: str) -> bool:
         return False
     mean = sum(value for value, _ in known) / len(known)
     error = math.sqrt(known[0][1] ** 2 + teacher[0][1] ** 2)
-    return mean - teacher[0][0] > 1.96 * error
+    return metric_named(line.metric).sign * (mean - teacher[0][0]) > 1.96 * error
 
 
 def _spread(voice: Voice, path: str, metric: str) -> tuple[float, float] | None:

@@ -1,11 +1,13 @@
 """The parts that the checks stand on: weights, lock, figures, places, the plan of a dry run."""
 
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from kd.audit import outputs
 from kd.audit.chain import Chain
 from kd.audit.lock import deviations, installed_versions, read_lock
 from kd.audit.places import input_places, run_at, writer_of
@@ -162,3 +164,17 @@ def test_a_cell_leads_to_the_stage_that_wrote_its_file(tmp_path, path, stage):
 def test_a_file_of_no_stage_leads_nowhere(tmp_path):
     with pytest.raises(ArtifactError, match="no stage"):
         Chain(tmp_path).maker("notes.txt")
+
+
+@pytest.mark.parametrize(
+    ("metric", "student", "above"),
+    [("f1", 0.9, True), ("f1", 0.3, False), ("brier", 0.9, False), ("brier", 0.3, True)],
+)
+def test_a_student_is_above_its_teacher_where_it_is_better(monkeypatch, metric, student, above):
+    """Of a Brier score less is better."""
+    cells = {"uld": SimpleNamespace(scores=["own"]), "teacher": SimpleNamespace(scores=["other"])}
+    monkeypatch.setattr(outputs, "TEACHER", "teacher")
+    spreads = {"own": (student, 0.01), "other": (0.6, 0.01)}
+    monkeypatch.setattr(outputs, "_spread", lambda voice, path, metric: spreads[path])
+    line = SimpleNamespace(metric=metric, cells=cells)
+    assert outputs._is_above(None, line, "uld") is above
