@@ -136,16 +136,16 @@ def teachers(voice: Voice) -> Iterator[Finding]:
     """Students better than their teacher: possible, but to be explained."""
     better = []
     compared = 0
-    for view in voice.scope.tables:
-        for line in view.lines:
-            if metric_named(line.metric).better == "neither":
+    lines = [line for view in voice.scope.tables for line in view.lines]
+    for line in lines:
+        if metric_named(line.metric).better == "neither":
+            continue
+        for column, cell in line.cells.items():
+            if column == TEACHER or cell.per_seed is None or cell.value is None:
                 continue
-            for column, cell in line.cells.items():
-                if column == TEACHER or cell.per_seed is None or cell.value is None:
-                    continue
-                compared += 1
-                if _is_above(voice, line, column):
-                    better.append(f"{cell_name(line, column)} ({cell.value:.1f})")
+            compared += 1
+            if _is_above(voice, line, column):
+                better.append(f"{cell_name(line, column)} ({cell.value:.1f})")
     if better:
         yield voice.say(
             "warn",
