@@ -14,7 +14,7 @@ from kd.audit.scope import Evaluation
 from kd.errors import KdError
 from kd.evaluation.scoring import Aggregate, Scores, read_scores
 from kd.experiment.metrics import metric_named
-from kd.tables.cells import TEACHER, Line
+from kd.tables.cells import GAIN, TEACHER, Line
 
 # Shares from which on a result is doubtful, and from which on it measures nothing.
 EMPTY_WARNS, EMPTY_FAILS = 0.1, 0.5
@@ -133,19 +133,18 @@ def _read_scores(folder: Path) -> Scores | None:
 
 
 def teachers(voice: Voice) -> Iterator[Finding]:
-    """Students better than their teacher: possible, but to be explained."""
-    better = []
-    compared = 0
+    """Students better than their teacher: possible, but to be explained.
+
+    Only by metrics that have a better side, and a value an example to tell chance by.
+    """
     lines = [line for view in voice.scope.tables for line in view.lines]
-    for line in lines:
-        if metric_named(line.metric).better == "neither":
-            continue
-        for column, cell in line.cells.items():
-            if column == TEACHER or cell.per_seed is None or cell.value is None:
-                continue
-            compared += 1
-            if _is_above(voice, line, column):
-                better.append(f"{cell_name(line, column)} ({cell.value:.1f})")
+    found = [
+        (f"{cell_name(line, column)} ({line.cells[column].value:.1f})", line, column)
+        for line in lines
+        for column in _students(line)
+    ]
+    compared = len(found)
+    better = [name for name, line, column in found if _is_above(voice, line, column)]
     if better:
         yield voice.say(
             "warn",
@@ -159,8 +158,20 @@ def teachers(voice: Voice) -> Iterator[Finding]:
         yield voice.passed("students above teachers", f"none of {counted(compared, 'cell')}")
 
 
+def _students(line: Line) -> list[str]:
+    """Columns of a line's students, where they can be compared with the teacher."""
+    metric = metric_named(line.metric)
+    if metric.better == "neither" or not metric.per_example:
+        return []
+    return [
+        column
+        for column, cell in line.cells.items()
+        if not column.startswith(GAIN) and cell.per_seed is not None and cell.value is not None
+    ]
+
+
 def _is_above(voice: Voice, line: Line, column: str) -> bool:
-    """By more than 1.96 standard errors of the two means over the test rows."""
+    """Better by more than 1.96 standard errors of the two means over the test rows."""
     own, teacher = (
         [_spread(voice, path, line.metric) for path in line.cells[name].scores]
         for name in (column, TEACHER)

@@ -23,7 +23,7 @@ ELSEWHERE = 5.0  # points that a figure may be off on another kind of machine
 
 _COMMENT = re.compile(r"<!--\s*figures:\s*(?P<values>[^>]*?)\s*-->")
 _TEACHER = re.compile(r"^teacher \((?P<name>[^)]+)\)$")
-_AXES = ("dataset", "teacher", "student", "fraction", "method")
+_AXES = ("dataset", "test", "teacher", "student", "fraction", "method", "metric")
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ def _pairs(
 
 
 def _matches(line: Line, axes: dict[str, str]) -> bool:
-    return all(str(line.axes.get(axis)) == value for axis, value in axes.items())
+    own = {**line.axes, "metric": line.metric}
+    return all(str(own.get(axis)) == value for axis, value in axes.items())
 
 
 def _column(header: str, view: TableView) -> str | None:

@@ -111,7 +111,8 @@ def _cells(scope: Scope, findings: tuple[Finding, ...]) -> list[dict[str, JsonVa
     for view in scope.tables:
         for line in view.lines:
             for column, cell in line.cells.items():
-                scores = [f"{path.rpartition('/')[0]}/score" for path in cell.scores]
+                # Scores, or of a training curve the distillation that left it.
+                scores = [scope.chain.maker(path).key for path in cell.scores]
                 if not set(scores) <= in_scope:
                     continue
                 rests_on = {view.artifact.key}.union(*(history[key] for key in scores))

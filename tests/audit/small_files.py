@@ -55,14 +55,20 @@ def write_store(folder: Path) -> None:
 def curve_of(run: Run) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     for step in range(1, STEPS + 1):
-        records.append({"step": step, "loss": 4.0 / step + run.seed / 100, "gradient_norm": 1.0})
+        loss = 4.0 / step + run.seed / 100
+        records.append({"step": step, "loss": loss, "cross_entropy": loss, "gradient_norm": 1.0})
         if step % 3 == 0:
-            records.append({"step": step, "validation_loss": STEPS / step})
+            found = STEPS / step
+            ce = found + (1 if run.method == "uld" else 2 + run.seed**2 / 100)
+            validated = {"validation_loss": found, "validation_cross_entropy": ce}
+            records.append({"step": step} | validated)
     return records
 
 
 def predicted(row: Row, shots: list[Row], who: str, skill: float) -> Prediction:
-    right = random.Random(f"{who}/{row.id}").random() < skill
+    chance = random.Random(f"{who}/{row.id}")
+    right = chance.random() < skill
+    doubt = chance.random() / 10
     prompt = build_prompt(row, shots)
     return Prediction(
         id=row.id,
@@ -71,6 +77,7 @@ def predicted(row: Row, shots: list[Row], who: str, skill: float) -> Prediction:
         references=row.answers,
         finish_reason="newline",
         tokens=3,
+        confidence=round(1 - doubt if right else doubt, 4),
     )
 
 
@@ -85,18 +92,18 @@ def write_published(path: Path, values: dict[str, float]) -> None:
 
 def write_readme(root: Path, table: Path) -> None:
     with table.open() as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "f1"]
     machine = f"{MACHINE['machine']}/{MACHINE['cpu_capability']}"
     lines = [
         "# A project",
         f"<!-- figures: experiment=tiny table=table2 seeds=3 machine={machine} -->",
-        "| dataset | student | teacher (llama) | native | teacher text | ULD |",
-        "|---|---|---|---|---|---|",
+        "| dataset | metric | student | teacher (llama) | native | teacher text | ULD |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         figures = [row[name] for name in ("teacher_score", "native", "teacher_text", "uld")]
         shown = " | ".join(f"{float(value):.1f}" for value in figures)
-        lines.append(f"| {row['dataset']} | {row['student']} | {shown} |")
+        lines.append(f"| {row['dataset']} | {row['metric']} | {row['student']} | {shown} |")
     (root / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
