@@ -166,7 +166,8 @@ def _students(line: Line) -> list[str]:
     return [
         column
         for column, cell in line.cells.items()
-        if not column.startswith(GAIN) and cell.per_seed is not None and cell.value is not None
+        if column != TEACHER and not column.startswith(GAIN)
+        if cell.per_seed is not None and cell.value is not None
     ]
 
 
