@@ -8,7 +8,7 @@ from tests.hub.caches import HubCache
 from tests.hub.test_datasets import SQUAD_CARD, squad
 from tests.workflow.conftest import copy_checkout, job_counts
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("own-checkouts")]
 
 EXPERIMENT = """\
 name: fetched

@@ -9,7 +9,7 @@ import pytest
 
 from tests.workflow.conftest import Checkout, copy_checkout
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.xdist_group("own-checkouts")]
 TARGET = "results/smoke/models/opt/model"
 LONGER = "opt: {pretraining: {steps: 300"
 PROFILE = ["--workflow-profile", "profiles/smoke"]

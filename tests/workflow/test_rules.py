@@ -7,7 +7,7 @@ from kd.experiment.loading import find_experiment, load_experiment
 from tests.workflow.conftest import job_counts
 
 # One worker: the finished checkout is made once.
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("own-checkouts")]
 
 
 def test_lint_and_format(checkout):
