@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kd.errors import ArtifactError
@@ -40,7 +40,11 @@ def only_writer(path: Path) -> Iterator[None]:
 @contextmanager
 def _held(lock: Path, path: Path, *, wait: bool) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _acquire(lock, path, wait)
+    try:
+        descriptor = _acquire(lock, path, wait)
+    except BaseException:  # a signal, as a rule
+        _remove_if_free(lock)
+        raise
     try:
         yield
     finally:
@@ -78,6 +82,18 @@ def _lock(descriptor: int, lock: Path, path: Path, wait: bool) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:  # a file system without locks: as good as it gets
         print(f"warning: {path} cannot be locked ({error})", file=sys.stderr, flush=True)
+
+
+def _remove_if_free(lock: Path) -> None:
+    """Leave no file behind that nobody holds."""
+    with suppress(OSError):  # it is gone, or another process holds it
+        descriptor = os.open(lock, os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(lock, descriptor):
+                lock.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _is_still(lock: Path, descriptor: int) -> bool:
