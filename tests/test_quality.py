@@ -27,7 +27,7 @@ ALLOWED = {
     "training": {"data", "experiment", "logits", "losses", "models", "provenance", "teacher"},
     "tables": {"experiment", "provenance"},
     "cluster": {"provenance"},
-    "check": {"data", "experiment", "hub", "losses", "plan", "training"},
+    "check": {"data", "experiment", "hub", "losses", "plan", "tables", "training"},
     "worker": set(),
     "plan": {"experiment", "workflow"},
     "tracking": {"data", "evaluation", "experiment", "provenance", "training"},

@@ -9,6 +9,7 @@ from pathlib import Path
 from kd.audit.chain import Artifact
 from kd.audit.findings import Finding
 from kd.audit.notes import Voice, counted, some
+from kd.audit.scope import Scope
 from kd.data.rows import Row, read_rows
 from kd.errors import KdError
 
@@ -21,13 +22,19 @@ _WORD = re.compile(r"\w+")
 
 
 def leakage(voice: Voice) -> Iterator[Finding]:
-    """Whether test rows stand in the splits that models learn from."""
+    """Whether test rows stand in the splits that models learn from, of whatever dataset."""
     clean = []
-    for artifact in voice.scope.of_stage("data"):
-        folder = voice.scope.results / artifact.folder
+    data = voice.scope.of_stage("data")
+    read = cache(lambda dataset, split: _read(voice.scope.results / "data" / dataset, split))
+    tested = _tested_on(voice.scope)
+    for artifact in data:
+        dataset = _dataset(artifact)
         try:
-            test = _read(folder, "test")
-            learned = [*_read(folder, "train"), *_read(folder, "pretraining")]
+            test = read(dataset, "test")
+            learners = sorted(name for name, tests in tested.items() if dataset in tests)
+            learned = [row for name in learners for row in read(name, "train")]
+            # One text makes all pretrained models.
+            learned += [row for one in data for row in read(_dataset(one), "pretraining")]
         except KdError as error:
             yield _unreadable(voice, "leakage", artifact, error)
             continue
@@ -46,9 +53,22 @@ def leakage(voice: Voice) -> Iterator[Finding]:
         if artifact.spec.get("dataset", {}).get("source") != "micro":
             # Generated rows share the wording of their templates, and nothing else.
             yield from _near(voice, artifact, test, learned)
-        clean.append(f"{artifact.folder.rpartition('/')[2]} ({len(test)} test rows)")
+        clean.append(f"{dataset} ({len(test)} test rows)")
     if clean:
         yield voice.passed("leakage", f"no test row among the rows that are learned: {some(clean)}")
+
+
+def _tested_on(scope: Scope) -> dict[str, set[str]]:
+    """For each dataset, those whose test rows its students answer, its own among them."""
+    found = {_dataset(artifact): {_dataset(artifact)} for artifact in scope.of_stage("data")}
+    for one in scope.evaluations:
+        if one.run is not None:
+            found.setdefault(one.run.dataset, {one.run.dataset}).add(one.dataset)
+    return found
+
+
+def _dataset(artifact: Artifact) -> str:
+    return artifact.folder.rpartition("/")[2]
 
 
 def _near(
@@ -84,7 +104,8 @@ def selection(voice: Voice) -> Iterator[Finding]:
     """Whether a checkpoint was chosen by rows of the test split, or not by validation at all."""
     sound = 0
     data = voice.scope.results / "data"
-    shared = cache(lambda dataset: _validation_in_test(data / dataset))
+    tested = _tested_on(voice.scope)
+    shared = cache(lambda name: _validation_in_test(data, name, tested.get(name, {name})))
     for artifact in voice.scope.of_stage("distill"):
         problem = (
             _other_split(voice, artifact)
@@ -119,9 +140,11 @@ def _validation_is_test(same: list[str]) -> str | None:
     )
 
 
-def _validation_in_test(folder: Path) -> list[str]:
+def _validation_in_test(data: Path, dataset: str, tested: set[str]) -> list[str]:
+    """Ids of validation rows of a dataset that its students are tested with, on any dataset."""
     try:
-        return _same_rows(_read(folder, "validation"), _read(folder, "test"))
+        test = [row for name in sorted(tested) for row in _read(data / name, "test")]
+        return _same_rows(_read(data / dataset, "validation"), test)
     except KdError:
         return []
 

@@ -20,7 +20,7 @@ from kd.audit.checks import (
 )
 from kd.audit.consequences import mark_consequences
 from kd.audit.findings import Finding, Report, in_reading_order
-from kd.audit.notes import CHECKS, Voice, counted, plain
+from kd.audit.notes import AGREEMENT, CHECKS, PROJECTION, Voice, counted, plain
 from kd.audit.scope import Scope, Settings, open_scope
 from kd.audit.target import Target
 
@@ -103,8 +103,13 @@ def _summary(scope: Scope, cells: list[dict[str, JsonValue]], identity: str) -> 
 
 
 def _cells(scope: Scope, findings: tuple[Finding, ...]) -> list[dict[str, JsonValue]]:
-    """Every cell of the tables in scope; one holds if no failure is about what it rests on."""
-    bad = {key for finding in findings if finding.status == "fail" for key in _about(finding)}
+    """Every cell of the tables in scope; one holds if no failure is about what it rests on.
+
+    No cell rests on published values, on MLflow or on a README: these are set beside it.
+    """
+    beside = (AGREEMENT, PROJECTION)
+    failures = [one for one in findings if one.status == "fail" and one.check not in beside]
+    bad = {key for finding in failures for key in _about(finding)}
     history = {one.key: {one.key, *scope.ancestors(one)} for one in scope.artifacts}
     in_scope = set(history)
     cells: list[dict[str, JsonValue]] = []

@@ -8,11 +8,14 @@ from kd.check.memory import gpu_memory, memory_findings
 from kd.check.models import Asked, Description, asked_models, problems
 from kd.check.pairs import pair_findings
 from kd.check.repositories import Described, Hub
+from kd.errors import ArtifactError
 from kd.experiment.datasets import FilesDataset, HubDataset
 from kd.experiment.expansion import table_rows
+from kd.experiment.loading import EXPERIMENTS
 from kd.experiment.models import HubModel
 from kd.experiment.schema import Experiment
 from kd.hub.access import HubError, Repository
+from kd.tables.published import read_published
 
 # Parts of the hub's names of licences that restrict use, or that name none it knows.
 CONDITIONS = ("-nc", "other", "unknown", "llama", "gemma", "rail")
@@ -52,7 +55,7 @@ def check_experiment(
                 f"experiment={experiment.name}`.",
             )
         )
-    return ordered([*found, *_files(experiment)])
+    return ordered([*found, *_files(experiment), *_published(experiment)])
 
 
 def _uses(experiment: Experiment) -> dict[str, list[str]]:
@@ -141,6 +144,15 @@ def _files(experiment: Experiment) -> Iterator[Finding]:
                     f"{', '.join(absent)}: no such file. Give the folder that holds it: --config "
                     "data_root=FOLDER, here as for snakemake.",
                 )
+
+
+def _published(experiment: Experiment) -> Iterator[Finding]:
+    """Published figures that cannot be read."""
+    if experiment.published is not None:
+        try:
+            read_published(EXPERIMENTS / experiment.published)
+        except ArtifactError as error:
+            yield Finding("error", "published", str(error))
 
 
 def _encoder(experiment: Experiment, hub: Hub) -> Iterator[Finding]:

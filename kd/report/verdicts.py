@@ -25,6 +25,7 @@ class Judged:
     text: str
     outcome: Outcome
     sentence: str
+    tested: bool  # whether all scores that it needs were there
     definition: dict[str, Any]
 
 
@@ -53,9 +54,11 @@ class Verdicts:
     unknown: bool = False
 
     def exit_code(self) -> int:
-        """1 where a claim does not hold, else 2 where one was not judged, else 0."""
+        """1 where a claim does not hold, else 2 where one was not put to the test, else 0."""
         if any(claim.outcome == "does not hold" for claim in self.claims):
             return 1
+        if not all(claim.tested for claim in self.claims):
+            return 2
         untested = self.not_made or self.not_judged or self.withdrawn or self.outdated
         return 2 if untested or self.unknown else 0
 
@@ -139,6 +142,7 @@ def _judged(path: Path, content: dict[str, Any]) -> Iterable[Judged]:
             yield Judged(
                 str(content["table"]),
                 outcome=claim["outcome"],
+                tested=claim["value"] is not None,
                 definition=dict(claim["definition"]),
                 **shown,
             )

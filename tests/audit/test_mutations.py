@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.audit.notes import CHECKS, INTEGRITY
+from kd.audit.notes import AGREEMENT, CHECKS, INTEGRITY, PROJECTION
 from tests.audit.fabrication import World
 from tests.audit.mutations import FAULTS, Fault, audit, catch
 from tests.audit.tampering import flip
@@ -24,6 +24,14 @@ def test_a_planted_fault_is_found_by_the_intended_check_first_and_its_consequenc
     # What it entails for other checks is marked as a consequence.
     roots = [one for one in found.news if one.status == "fail" and not one.derived_from]
     assert {one.check for one in roots} <= {fault.check}, [one.evidence for one in roots]
+
+
+BESIDE = [fault for fault in FAULTS if fault.check in (AGREEMENT, PROJECTION)]
+
+
+@pytest.mark.parametrize("fault", BESIDE, ids=lambda fault: fault.name)
+def test_cells_hold_whatever_is_set_beside_them(fault: Fault, clean: World, tmp_path: Path) -> None:
+    assert all(cell["holds"] for cell in catch(fault, clean, tmp_path / "world").report.cells)
 
 
 def test_at_least_one_fault_is_planted_for_every_check() -> None:

@@ -305,6 +305,20 @@ def test_counts_and_order():
     assert counted(found) == "1 error, 2 in order"
 
 
+def test_published_figures_that_cannot_be_read_are_found(tmp_path):
+    experiment = load_experiment(ROOT / "experiments/sample.yaml")
+    path = tmp_path / "theirs.csv"
+    missing = experiment.model_copy(update={"published": str(path)})
+    assert [
+        str(path) in one.text
+        for one in check_experiment(missing)
+        if one.severity == "error" and one.subject == "published"
+    ] == [True]
+    path.write_text("dataset,value\nsquad,many\n")
+    (found,) = (one for one in check_experiment(missing) if one.subject == "published")
+    assert "line 2" in found.text and "missing" in found.text
+
+
 def test_files_of_rows_that_are_not_there_are_found_and_those_of_another_folder_taken(tmp_path):
     def checked(*options: str):
         return CliRunner().invoke(app, ["check", "sample", *options])

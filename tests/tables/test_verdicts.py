@@ -46,13 +46,14 @@ EXPERIMENT = {
 }
 
 
-def judged(name, outcome, text=None, **changed):
+def judged(name, outcome, text=None, value=1.0, **changed):
     """A claim as its table's json holds it."""
     stated = EXPERIMENT["claims"][name]
     return {
         "name": name,
         "text": text or stated["text"],
         "outcome": outcome,
+        "value": value,
         "sentence": f"Says {outcome}.",
         "definition": {key: stated[key] for key in stated if key != "text"} | changed,
     }
@@ -105,6 +106,13 @@ def test_strict_fails_where_a_claim_does_not_hold(results, outcomes, code):
     assert done.exit_code == 0
     for shown in ("first", "second", "ULD is better.", *outcomes, f"Says {outcomes[1]}."):
         assert shown in done.output
+
+
+def test_a_claim_without_scores_is_not_put_to_the_test(results):
+    write_table(results, "first", judged("a", "holds"), judged("b", "undecided", value=None))
+    write_table(results, "second", judged("c", "holds"))
+    assert run("tiny.yaml", "--strict").exit_code == 2
+    assert run("tiny.yaml").exit_code == 0
 
 
 def test_tables_that_are_not_made_are_named_with_the_command(results):

@@ -111,17 +111,24 @@ def compare(view: TableView, theirs: dict[Key, Published], tolerance: float) -> 
     for line in view.lines:
         for column in score_columns(view.spec):
             name = cell_name(line, column)
-            published = theirs.get(published_key(line, column))
+            published = _reference(theirs, line, column)
             verdict = _verdict(view, line, column, theirs, tolerance)
             stated = None if published is None else published.value
             yield Compared(name, stated, line.cells[column].value, verdict)
+
+
+def _reference(theirs: dict[Key, Published], line: Line, column: str) -> Published | None:
+    """The published value of a cell; none is of students tested on another dataset."""
+    if line.place.tested != line.place.dataset:
+        return None
+    return theirs.get(published_key(line, column))
 
 
 def _verdict(
     view: TableView, line: Line, column: str, theirs: dict[Key, Published], tolerance: float
 ) -> Verdict:
     assert view.spec is not None
-    cell, found = line.cells[column], theirs.get(published_key(line, column))
+    cell, found = line.cells[column], _reference(theirs, line, column)
     if found is None:
         return "no reference"
     published = found.value
@@ -133,7 +140,7 @@ def _verdict(
     if abs(cell.value - published) <= tolerance:
         return "within tolerance"
     baseline = line.cells[view.spec.baseline].value
-    theirs_baseline = theirs.get(published_key(line, view.spec.baseline))
+    theirs_baseline = _reference(theirs, line, view.spec.baseline)
     if column == view.spec.baseline or baseline is None or theirs_baseline is None:
         return "differs (direction kept)"
     same = (cell.value > baseline) == (published > theirs_baseline.value)
