@@ -41,9 +41,10 @@ Key = TypeVar("Key", bound=Hashable)
 LEVEL = 0.95
 RESAMPLES = 9_999  # a p-value is a multiple of 1/(RESAMPLES + 1)
 SIGNIFICANT = 0.05  # the p up to which a gain is called significant
-# Fewer say nothing: all n differences of one sign have p = 2/2^n under any symmetric null, and
-# 2/2^5 is above 5 %. A bootstrap of so few, alike by chance, would give an interval of width 0.
-FEWEST_EXAMPLES = 6
+# Fewer say too little: all n differences of one sign have p = 2/2^n under any symmetric null, which
+# a bootstrap, of width 0 then, calls 0. In 15 null lines of ±100 points Holm's correction found a
+# gain in 37 % of tables with 6 examples, 16 % with 8, 9 % with 10, and 6 % with 12.
+FEWEST_EXAMPLES = 12
 FEWEST_RUNS = 3  # from which on a prediction interval is worth its name
 DECIMALS = 9  # that are written: the last bits depend on the processor
 _CHUNK = 2**15  # resampled examples at a time: what a processor's cache holds

@@ -122,7 +122,7 @@ def test_a_paired_difference_is_the_mean_with_its_standard_error():
 
 
 def test_no_difference_is_no_significance():
-    assert paired_difference([1.0, 2.0] * 3, [1.0, 2.0] * 3).p == 1
+    assert paired_difference([1.0, 2.0] * 6, [1.0, 2.0] * 6).p == 1
     assert paired_difference([1.0] * 50, [0.0, 2.0] * 25).p > 0.5
-    with pytest.raises(ValueError, match="at least 6 rows"):
+    with pytest.raises(ValueError, match="at least 12 rows"):
         paired_difference([1.0] * 5, [2.0, 3.0, 4.0, 5.0, 6.0])

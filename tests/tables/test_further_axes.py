@@ -16,7 +16,7 @@ from kd.tables.assembly import write_table
 from kd.tables.claims import _joined, evaluate_claims
 from kd.tables.scores import ScoreReader
 
-EXAMPLES = {"a": 6, "b": 4}
+EXAMPLES = {"a": 12, "b": 8}
 PLACE = {"dataset": "a", "teacher": "llama", "student": "opt", "fraction": 100}
 SPEC = TableSpec(
     experiment="e",

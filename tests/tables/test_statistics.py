@@ -205,11 +205,10 @@ def test_leaving_the_seeds_out_would_reject_too_often():
     assert np.mean(rejected) > 0.1
 
 
-def test_fewer_than_six_examples_have_no_interval():
-    """Five that all differ by 10 points: of a sign test, p would be 2/2^5."""
-    assert estimate([np.full((1, 5), 10.0)], ["x"]).interval() is None
-    assert estimate([np.full((3, 5), 10.0)], ["x"]).p_value() is None
-    assert estimate([np.full((1, 3), 10.0)] * 2, ["x"]).interval() is not None
+def test_fewer_than_twelve_examples_have_no_interval():
+    assert estimate([np.full((1, 11), 10.0)], ["x"]).interval() is None
+    assert estimate([np.full((3, 11), 10.0)], ["x"]).p_value() is None
+    assert estimate([np.full((1, 6), 10.0)] * 2, ["x"]).interval() is not None
 
 
 def test_seeds_that_agree_by_chance_have_no_interval():

@@ -291,7 +291,7 @@ texts = st.text(min_size=1, max_size=30)
 
 @settings(max_examples=25, deadline=None)
 @given(
-    values=st.lists(st.lists(st.floats(0, 100), min_size=6, max_size=6), min_size=4, max_size=4),
+    values=st.lists(st.lists(st.floats(0, 100), min_size=12, max_size=12), min_size=4, max_size=4),
     seeds=st.sampled_from([[0], [0, 1], [5, 3, 4]]),
     title=texts,
     text=texts,
