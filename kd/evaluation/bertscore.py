@@ -147,14 +147,21 @@ def _check_layer(folder: Path, settings: BertScore) -> None:
 
 def _load(folder: Path, settings: BertScore) -> "BERTScorer":
     from bert_score import BERTScorer  # imports torch
+    from tokenizers.pre_tokenizers import ByteLevel
 
-    return BERTScorer(
+    scorer = BERTScorer(
         model_type=str(folder),
         num_layers=settings.layer,
         lang="en",
         rescale_with_baseline=settings.rescale,
         baseline_path=str(_baseline(_name(settings))) if settings.rescale else None,
     )
+    # RoBERTa's first word is to be encoded as one inside a text. bert-score asks for it in every
+    # call (`add_prefix_space`), which transformers 5 ignores: what it heeds is set once.
+    backend = getattr(scorer._tokenizer, "backend_tokenizer", None)
+    if backend is not None and isinstance(backend.pre_tokenizer, ByteLevel):
+        backend.pre_tokenizer = ByteLevel(add_prefix_space=True)
+    return scorer
 
 
 Embedded = dict[str, tuple["torch.Tensor", "torch.Tensor"]]

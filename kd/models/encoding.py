@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kd.provenance.canonical import digest
 
+METASPACE = "\u2581"  # SentencePiece's mark of a space
+
 
 def encode_prompt(
     tokenizer: PreTrainedTokenizerBase, text: str, encoder_decoder: bool
@@ -28,8 +30,19 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
 
     It is encoded apart from the prompt, so that the prompt's tokens do not depend on it.
     """
-    ids: list[int] = tokenizer.encode(f" {answer}", add_special_tokens=False)
+    ids: list[int] = tokenizer.encode(spaced(tokenizer, answer), add_special_tokens=False)
     return ids
+
+
+def spaced(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:
+    """What is encoded so that the tokens begin with one space: most need to be given it.
+
+    Mistral's normaliser puts one in front of any text. Given another, it would make a token
+    of the second that no model writes there, and all tokens after it would be one late.
+    """
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    normal = "" if normalizer is None else normalizer.normalize_str(" a")
+    return answer if normal.startswith(2 * METASPACE) else f" {answer}"
 
 
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

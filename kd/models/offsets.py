@@ -21,8 +21,8 @@ from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from kd.errors import ModelError
+from kd.models.encoding import METASPACE, spaced
 
-METASPACE = "\u2581"  # SentencePiece's mark of a space
 BYTE = re.compile("<0x([0-9A-F]{2})>")  # SentencePiece's spelling of a byte
 
 Span = tuple[int, int]
@@ -37,9 +37,9 @@ def encode_answer_with_ends(
         ModelError: a tokenizer that changes the text does not tell which part of it each token
             stands for (it is not a fast one).
     """
-    text = f" {answer}"
+    given, text = spaced(tokenizer, answer), f" {answer}"
     encoding = tokenizer(
-        text, add_special_tokens=False, return_offsets_mapping=bool(tokenizer.is_fast)
+        given, add_special_tokens=False, return_offsets_mapping=bool(tokenizer.is_fast)
     )
     ids: list[int] = encoding["input_ids"]
     tokens = list(tokenizer.convert_ids_to_tokens(ids))
@@ -50,7 +50,8 @@ def encode_answer_with_ends(
                 f"{type(tokenizer).__name__} changes the text that it encodes and does not tell "
                 "where its tokens end in it: use the fast version of the tokenizer."
             )
-        ends = _mapped_ends(tokens, encoding["offset_mapping"], text)
+        unseen = len(text) - len(given)  # the space, where the tokenizer puts its own
+        ends = [unseen + end for end in _mapped_ends(tokens, encoding["offset_mapping"], given)]
     return ids, ends
 
 

@@ -6,6 +6,7 @@ The order is a function of (seed, epoch) alone, so that a resumed run meets the 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 
 import torch
@@ -79,18 +80,19 @@ def total_steps(rows: int, training: Training) -> int:
     return training.epochs * steps_per_epoch(rows, training.batch_size)
 
 
-def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
+@lru_cache(maxsize=2)  # every step asks, and shuffling SQuAD's rows takes longer than it may
+def epoch_order(rows: int, seed: int, epoch: int) -> tuple[int, ...]:
     """Order of the rows in an epoch: another one in each."""
     order = list(range(rows))
     random.Random(f"order-{seed}-{epoch}").shuffle(order)
-    return order
+    return tuple(order)
 
 
 def batch_indices(rows: int, batch_size: int, seed: int, step: int) -> list[int]:
     """Rows of the batch at `step`, counted from 0 over all epochs."""
     epoch, position = divmod(step, steps_per_epoch(rows, batch_size))
     order = epoch_order(rows, seed, epoch)
-    return order[position * batch_size : (position + 1) * batch_size]
+    return list(order[position * batch_size : (position + 1) * batch_size])
 
 
 def in_order(rows: int, batch_size: int) -> Iterator[list[int]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import RobertaConfig, RobertaModel
 
 from kd.errors import ModelError
 from kd.evaluation import bertscore
@@ -44,6 +46,29 @@ def test_equals_the_packages_own_scorer(scores):
         if text.strip():
             assert ours == pytest.approx(theirs, abs=1e-5)
     assert len(set(scores.f1)) > 20
+
+
+def test_the_first_word_is_encoded_as_one_inside_a_text(tmp_path):
+    """RoBERTa's tokens of a word tell whether a space precedes it."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=letters, show_progress=False
+    )
+    tokenizer.train_from_iterator([" Paris Paris"] * 3, trainer)
+    tokenizer.model.save(str(tmp_path))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    config = RobertaConfig(
+        vocab_size=300, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=8, max_position_embeddings=520,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 512}')
+    scorer = bertscore._load(tmp_path, BertScore(model=str(tmp_path), layer=1))
+    ids = bert_score.utils.sent_encode(scorer._tokenizer, "Paris Paris")
+    assert scorer._tokenizer.convert_ids_to_tokens(ids)[1:-1] == ["ĠParis", "ĠParis"]
 
 
 def test_blank_predictions_score_zero(scores):

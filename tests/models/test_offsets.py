@@ -93,12 +93,15 @@ def test_byte_fallback_ends_at_its_own_bytes_beside_text_that_changes():
     ]
 
 
-def test_a_space_that_was_put_in_front_stands_for_nothing():
-    tokenizer = Tokenizer(models.BPE({"<unk>": 0, "▁": 1, "a": 2, "▁a": 3}, [("▁", "a")]))
+def test_a_tokenizer_that_puts_a_space_in_front_is_not_given_another():
+    vocabulary = {"<unk>": 0, "▁": 1, "a": 2, "▁a": 3}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("▁", "a")], unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
-    assert cut(fast(tokenizer), "a") == [("▁", 0), ("▁a", 2)]
+    assert cut(fast(tokenizer), "a") == [("▁a", 2)]
+    assert cut(fast(tokenizer), "a?a") == [("▁a", 2), ("<unk>", 3), ("a", 4)]
+    assert cut(fast(tokenizer), "é a") == [("▁", 1), ("<unk>", 3), ("▁a", 5)]
 
 
 def test_lost_spaces_and_replaced_characters_belong_to_the_token_that_follows_or_stands_for_them():
