@@ -195,7 +195,8 @@ def test_threads_and_processes_read_at_once(tmp_path: Path) -> None:
         rows = list(threads.map(lambda n: reader[IDS[n % len(IDS)]], range(200)))
     for number, row in enumerate(rows):
         assert torch.equal(row.log_probs, LogitReader(Path(folder))[IDS[number % 5]].log_probs)
-    with get_context("fork").Pool(3) as processes:
+    # Not by forking: this process has threads, whose locks a fork would inherit.
+    with get_context("forkserver").Pool(3) as processes:
         assert processes.map(_read_all, [folder] * 3) == [expected] * 3
 
 
