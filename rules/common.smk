@@ -10,6 +10,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from kd.cluster import runs, slurm
 from kd.errors import KdError, nearest
 from kd.experiment import expansion, fetching, loading, requirements, stages
@@ -59,7 +61,19 @@ def look_when_jobs_end():
         workflow.scheduler.job_rate_limiter = None
 
 
-OVERRIDES = {key: value for key, value in config.items() if key != "experiment"}
+def typed(value):
+    """`value` of --config as a file would have it: Snakemake leaves what is inside a list text."""
+    if isinstance(value, list):
+        return [
+            yaml.safe_load(part) if isinstance(part, str) else typed(part)
+            for part in value
+        ]
+    if isinstance(value, dict):
+        return dict(zip(value, typed(list(value.values()))))
+    return value
+
+
+OVERRIDES = {key: typed(value) for key, value in config.items() if key != "experiment"}
 
 
 def refuse(reason):

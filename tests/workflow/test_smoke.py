@@ -116,8 +116,9 @@ def test_an_edit_of_another_loss_re_runs_nothing(edited):
     assert edited.planned() == {}
 
 
-def test_a_new_seed_runs_only_the_new_cells(edited):
-    planned = edited.planned("--config", "experiment=smoke", "seeds=2")
+@pytest.mark.parametrize("seeds", ["seeds=2", "seeds=[0, 1]"])
+def test_a_new_seed_runs_only_the_new_cells(edited, seeds):
+    planned = edited.planned("--config", "experiment=smoke", seeds)
     assert planned == {"distill": 2, "predict_student": 2, "score": 2} | TABLE
 
 
