@@ -8,6 +8,7 @@ may be deleted as half done (Snakemake does that), or its manifest may be missin
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,15 @@ def finished_shards(folder: Path, settings: dict[str, Any]) -> list[Shard]:
         return []
     if journal != settings:
         return []
-    sound = [_is_sound(folder / shard.file, shard) for shard in shards]
-    return shards[: (*sound, False).index(False)]
+    for place, shard in enumerate(shards):
+        if not _is_sound(folder / shard.file, shard):
+            print(
+                f"warning: {folder / shard.file} is damaged: the teacher's logits are computed "
+                "again from there on",
+                file=sys.stderr,
+            )
+            return shards[:place]
+    return shards
 
 
 def link_store(partial: Path, to: Path) -> bool:

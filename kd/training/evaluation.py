@@ -6,7 +6,7 @@ would weigh a token by the company it is in.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -66,19 +66,24 @@ class Evaluator:
         self.shape = (0, 0)  # rows and longest row, tokens, of what this rank evaluated last
 
     def learn(
-        self, examples: Sequence[Example], accept: Callable[[float], None], *, certify: bool
+        self,
+        examples: Sequence[Example],
+        accept: Callable[[Mapping[str, float]], None],
+        *,
+        certify: bool,
     ) -> Values:
         """Add the gradient of the objective on `examples` to that of the weights.
 
         Args:
             examples: of the whole step, the same on every rank.
-            accept: called with the objective before any weight could change; it may refuse.
+            accept: called with the parts of the objective before any weight could change; it may
+                refuse.
             certify: say what stored logits leave open about the loss.
         """
         self._note(self._ranks.share(examples))
         if self._whole:
             terms = self._forward(self._wrapped, self._collate(examples), None, certify)
-            accept(terms.values()["loss"])
+            accept(terms.values())
             terms.total.backward()  # type: ignore[no-untyped-call]
             return Values(terms.values(), terms.exactness)
         batches, counts, whole = self._parts(self._ranks.share(examples), examples)
@@ -91,7 +96,7 @@ class Evaluator:
                 (terms.total * self._ranks.count).backward()  # type: ignore[no-untyped-call]
             found.append(_detached(terms))
         values = self._summed(found, counts, whole)
-        accept(values.parts["loss"])
+        accept(values.parts)
         return values
 
     def measure(self, examples: Sequence[Example]) -> dict[str, float]:

@@ -148,12 +148,12 @@ class Loop:
         self._optimizer.zero_grad(set_to_none=True)
         found = self._evaluator.learn(
             examples,
-            lambda loss: self._require_finite(loss, "loss", examples),
+            lambda parts: self._require_finite(parts, "loss", examples),
             certify=certify,
         )
         limit = training.max_grad_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self._trained(), limit).item()
-        self._require_finite(norm, "gradient norm", examples)
+        self._require_finite({"gradient norm": norm}, "gradient norm", examples)
         self._optimizer.step()
         self._objective.step(found.parts)
         if self.step + 1 < self.total_steps:
@@ -165,12 +165,17 @@ class Loop:
         )
         return found.parts
 
-    def _require_finite(self, value: float, what: str, examples: Sequence[Example]) -> None:
+    def _require_finite(
+        self, values: Mapping[str, float], what: str, examples: Sequence[Example]
+    ) -> None:
+        """Refuse a step whose first value, of which the others are parts, is not finite."""
+        (_, value), *parts = values.items()
         if not math.isfinite(value):
             rows = ", ".join(example.id for example in examples)
+            of = "; " * bool(parts) + ", ".join(f"{name} {part:.4g}" for name, part in parts)
             raise TrainingError(
                 f"the {what} is {value} at step {self.step + 1} of {self.total_steps} "
-                f"(rows {rows}). Lower training.learning_rate or the method's weight; the last "
+                f"(rows {rows}{of}). Lower training.learning_rate or the method's weight; the last "
                 f"checkpoint (one every {self._training.checkpoint_steps} steps) is kept."
             )
 
@@ -189,7 +194,7 @@ class Loop:
         for indices in self._ranks.share(batches):
             examples = [rows[index] for index in indices]
             values = self._evaluator.measure(examples)
-            self._require_finite(values["loss"], "validation loss", examples)
+            self._require_finite(values, "validation loss", examples)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value * len(indices)
         sums = _added(self._ranks.gathered(sums))

@@ -91,13 +91,16 @@ def test_what_other_settings_left_is_not_continued(tmp_path: Path, change: dict[
     assert contents(folder) == contents(tmp_path / "whole")
 
 
-def test_a_damaged_unfinished_shard_and_those_behind_it_are_written_again(tmp_path: Path) -> None:
+def test_a_damaged_unfinished_shard_and_those_behind_it_are_written_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     finished(tmp_path / "whole", shard_entries=1)
     partial = interrupted(tmp_path / "store", 4, shard_entries=1)
     victim = shards(partial)[1]
     victim.write_bytes(victim.read_bytes()[:-1])
     (partial / "shard-00007.safetensors").write_bytes(b"left over")
     assert finished(tmp_path / "store", shard_entries=1) == IDS[:1]
+    assert f"warning: {victim} is damaged" in capsys.readouterr().err
     assert contents(tmp_path / "store") == contents(tmp_path / "whole")
 
 

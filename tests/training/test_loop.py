@@ -111,11 +111,26 @@ def test_a_non_finite_loss_names_step_and_rows_and_keeps_the_checkpoint(setup, f
             with torch.no_grad():
                 next(made.model.parameters()).fill_(float("nan"))
 
-    with pytest.raises(TrainingError, match=r"the loss is nan at step 3 of 8 \(rows r\d"):
+    told = r"the loss is nan at step 3 of 8 \(rows r\d.*; cross_entropy nan, distillation nan\)"
+    with pytest.raises(TrainingError, match=told):
         made.loop.run(checkpoints, poison)
     kept = checkpoints.newest()
     assert kept is not None and kept.step == 2
     assert all(torch.isfinite(tensor).all() for tensor in kept.tensors["model"].values())
+
+
+def test_the_part_of_a_loss_that_is_not_finite_is_told(setup, folder, monkeypatch):
+    made = setup(epochs=1)
+    compute = type(made.objective).__call__
+
+    def spoiled(objective, model, batch, *counts, **given):
+        terms = compute(objective, model, batch, *counts, **given)
+        bad = terms.distillation * float("inf")
+        return type(terms)(terms.cross_entropy + bad, terms.cross_entropy, bad)
+
+    monkeypatch.setattr(type(made.objective), "__call__", spoiled)
+    with pytest.raises(TrainingError, match=r"; cross_entropy \d\.\d+, distillation inf\)"):
+        made.loop.run(CheckpointFolder(folder, "f"), quiet)
 
 
 def test_a_non_finite_validation_loss_stops_the_run(setup, folder, monkeypatch):
