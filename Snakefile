@@ -5,7 +5,7 @@
 #   snakemake -np results/table2.csv                          what would run, and how
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.19")  # the first that reads profiles/default/profile.yaml
 
 
 # Used with `--sdm apptainer` only; containers/README.md says how to build it.

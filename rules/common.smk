@@ -255,7 +255,8 @@ def source_files(wildcards):
         if not Path(file).exists():
             refuse(
                 f"{wildcards.experiment}.yaml: dataset '{wildcards.dataset}' names {file}, which "
-                "does not exist. Give the folder that holds it: --config data_root=FOLDER"
+                "does not exist. Give the folder that holds it: --config "
+                f"experiment={wildcards.experiment} data_root=FOLDER"
             )
     return files
 

@@ -11,7 +11,7 @@ from kd.errors import ArtifactError, nearest
 Kind = Literal["table", "run", "experiment"]
 
 TABLE_FILES = (".csv", ".md", ".json", ".tex")
-_TOP = ("data", "models", "teachers", "native", "runs", "tables")
+_TOP = ("data", "hub", "models", "teachers", "native", "runs", "tables")
 CELL_KEYS = ("dataset", "test", "teacher", "student", "fraction", "metric", "method", "seed")
 
 

@@ -34,22 +34,34 @@ def _table(text: str, cell: dict[str, str]) -> "Target":
     return table_target(Path(text), cell)
 
 
-def _run(text: str, _: dict[str, str]) -> "Target":
+def _run(text: str, cell: dict[str, str]) -> "Target":
     from kd.audit.target import run_target
 
+    _require_no_cell(cell)
     return run_target(Path(text))
 
 
-def _experiment(text: str, _: dict[str, str]) -> "Target":
+def _experiment(text: str, cell: dict[str, str]) -> "Target":
     from kd.audit.target import experiment_target
 
+    _require_no_cell(cell)
     return experiment_target(text)
 
 
 def _guessed(text: str, cell: dict[str, str]) -> "Target":
     from kd.audit.target import guess_target
 
-    return guess_target(text, cell)
+    target = guess_target(text, cell)
+    if target.kind != "table":
+        _require_no_cell(cell)
+    return target
+
+
+def _require_no_cell(cell: dict[str, str]) -> None:
+    from kd.errors import ArtifactError
+
+    if cell:
+        raise ArtifactError("--cell chooses among the cells of a table: give the table's csv.")
 
 
 def _command(find: Callable[[str, dict[str, str]], "Target"], what: str) -> Callable[..., None]:
@@ -58,7 +70,8 @@ def _command(find: Callable[[str, dict[str, str]], "Target"], what: str) -> Call
     def audit(
         target: Annotated[str, typer.Argument(help=what)],
         cell: Annotated[
-            str, typer.Option(help="Only these cells: dataset=…,student=…,method=…,seed=….")
+            str,
+            typer.Option(help="Of a table, only these cells: dataset=…,student=…,method=…,seed=…."),
         ] = "",
         strict: Annotated[bool, typer.Option(help="Let warnings fail, too.")] = False,
         json: Annotated[

@@ -108,10 +108,13 @@ def model(
 
 
 def _write(text: str, out: Path | None) -> None:
+    from kd.exports.subject import ExportError
     from kd.provenance.files import write_text
 
     if out is None:
         print(text)
-    else:
-        write_text(out, f"{text}\n")
-        print(f"{out}: written")
+        return
+    if out.exists():
+        raise ExportError(f"{out}: exists already. Name another --out, or remove it.")
+    write_text(out, f"{text}\n")
+    print(f"{out}: written")

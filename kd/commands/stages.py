@@ -140,7 +140,9 @@ def distill(
     data: DataFolder,
     answers: Annotated[Path, typer.Option(help="The teacher's answers.")],
     out: Annotated[Path, typer.Option(help="Folder to write model/ and train.jsonl into.")],
-    checkpoints: Annotated[Path, typer.Option(help="Folder for checkpoints; emptied at the end.")],
+    checkpoints: Annotated[
+        Path, typer.Option(help="Folder for checkpoints; its own are removed at the end.")
+    ],
     logits: Annotated[
         Path | None, typer.Option(help="The teacher's logit store, where the loss reads it.")
     ] = None,

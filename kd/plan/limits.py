@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
-# A killed job costs more than minutes that were asked for in vain: twice the estimate, and as
-# much again of memory as was ever used. A job ends sooner than its limit, and resumes after it.
+# A killed job costs more than minutes that were asked for in vain: twice the estimate, and half
+# as much memory again as was ever used. A job ends sooner than its limit, and resumes after it.
 TIME_MARGIN, MEMORY_MARGIN = 2.0, 1.5
 SHORTEST, SMALLEST = 10, 2000  # minutes, megabytes
 

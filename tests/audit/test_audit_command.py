@@ -65,6 +65,8 @@ def test_a_failure_exits_with_1_and_a_warning_only_if_strict(kd, spoilt):
         (["experiment", "tyny"], "Did you mean 'tiny'?"),
         (["table", TABLE, "--cell", "dataset=squid"], "no cell is dataset=squid"),
         (["table", TABLE, "--cell", "datset=squad"], "Did you mean 'dataset'?"),
+        (["experiment", "tiny", "--cell", "dataset=squad"], "give the table's csv"),
+        (["results/tiny/models/opt", "--cell", "dataset=squad"], "give the table's csv"),
         (["table", TABLE, "--repeat", "1", "--from", "answer"], "Did you mean 'answers'?"),
         (["table", TABLE, "--pick", "cheap"], "Did you mean 'cheapest'?"),
         (["table", TABLE, "--config", "seeds"], "no KEY=VALUE"),

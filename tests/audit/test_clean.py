@@ -205,3 +205,10 @@ def test_a_path_is_told_what_it_is(clean, name):
     found = guess_target(str(path))
     assert (found.kind, found.results.resolve()) == (kind, clean.results.resolve())
     assert DATASET in found.name or found.name in ("table2", "tiny")
+
+
+def test_a_fetched_model_is_a_part_of_an_experiment(tmp_path):
+    folder = tmp_path / "paper" / "hub" / "opt"
+    folder.mkdir(parents=True)
+    (folder / "model.manifest.json").write_text("{}")
+    assert run_target(folder) == Target("run", tmp_path / "paper", "hub/opt")

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from kd.audit.target import experiment_target, table_target
 from kd.cli import app
-from kd.errors import ArtifactError
+from kd.errors import ArtifactError, KdError
 from kd.exports.statement import statement
 from kd.exports.subject import open_subject
 from kd.provenance.canonical import file_digest
@@ -148,3 +148,13 @@ def test_the_command_prints_json(at_home):
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["predicateType"].startswith("https://slsa.dev/")
     assert str(at_home.root) not in done.stdout
+
+
+def test_a_file_that_exists_is_not_overwritten(at_home):
+    at_home.root.joinpath("kept.json").write_text("kept")
+    done = CliRunner().invoke(
+        app, ["export", "provenance", "results/table2.csv", "--out", "kept.json"]
+    )
+    assert isinstance(done.exception, KdError)
+    assert "exists already" in str(done.exception)
+    assert at_home.root.joinpath("kept.json").read_text() == "kept"
