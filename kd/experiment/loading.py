@@ -199,6 +199,8 @@ def experiment_files() -> list[Path]:
 
 
 def find_experiment(name: str) -> Path:
-    """The file of an experiment given by name, or the path itself if it is one."""
+    """The file of an experiment given by name, by its file, or by its folder of results."""
     path = Path(name)
-    return path if path.suffix == ".yaml" else EXPERIMENTS / f"{name}.yaml"
+    if path.suffix == ".yaml":
+        return path
+    return EXPERIMENTS / f"{path.name if path.is_dir() else name}.yaml"

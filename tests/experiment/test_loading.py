@@ -1,10 +1,12 @@
 """Experiment files: `extends`, overrides, and refusals that say what, where and how to mend."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from kd.errors import ExperimentError
+from kd.experiment import loading
 from kd.experiment.layout import Run
 from kd.experiment.loading import experiment_files, load_experiment, merge
 from kd.experiment.stages import distill_spec, extract_spec
@@ -335,3 +337,11 @@ def test_a_claim_is_about_one_metric(content, write):
         load_experiment(write(content))
     content["claims"]["better"] = claim | {"where": {"metric": "f1"}}
     assert load_experiment(write(content)).claims
+
+
+@pytest.mark.parametrize("given", ["mine", "experiments/mine.yaml", "results/mine"])
+def test_an_experiment_is_named_by_itself_its_file_or_its_results(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "mine").mkdir(parents=True)
+    monkeypatch.setattr(loading, "EXPERIMENTS", Path("experiments"))
+    assert loading.find_experiment(given) == Path("experiments/mine.yaml")
