@@ -6,6 +6,7 @@ The only file of the workflow that holds functions; what they compute lies in th
 import atexit
 import os
 import re
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -352,7 +353,11 @@ def run_base(wildcards):
 
 def optional(**options):
     """Those of a command's options for which there is an input."""
-    return " ".join(f"--{name} {value}" for name, value in options.items() if value)
+    return " ".join(
+        f"--{name} {shlex.quote(str(value))}"
+        for name, value in options.items()
+        if value
+    )
 
 
 def distill_options(wildcards, input):

@@ -26,6 +26,6 @@ rule distill:
         "Distil {wildcards.student} from {wildcards.teacher} on {wildcards.dataset} "
         "with {wildcards.method} ({wildcards.fraction} %, seed {wildcards.seed})"
     shell:
-        "kd distill --spec {params.spec:q} --student {input.student} --data {input.data} "
-        "--answers {input.answers} {params.options} --out {params.out} "
+        "kd distill --spec {params.spec:q} --student {input.student:q} --data {input.data:q} "
+        "--answers {input.answers:q} {params.options} --out {params.out} "
         "--checkpoints {params.checkpoints} --gpus {resources.gpu} > {log} 2>&1"

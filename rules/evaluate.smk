@@ -18,7 +18,7 @@ rule predict_student:
     message:
         "{wildcards.student} ({wildcards.method}, from {wildcards.teacher}) answers {wildcards.test}"
     shell:
-        "kd predict --spec {params.spec:q} --model {input.model} --data {input.data} "
+        "kd predict --spec {params.spec:q} --model {input.model:q} --data {input.data:q} "
         "{params.options} --out {output.predictions} --checkpoints {params.checkpoints} --gpus {resources.gpu} > {log} 2>&1"
 
 
@@ -75,5 +75,5 @@ rule score:
     message:
         "Score {wildcards.subject} on {wildcards.test}"
     shell:
-        "kd score --spec {params.spec:q} --predictions {input.predictions} --out {output.scores} "
+        "kd score --spec {params.spec:q} --predictions {input.predictions:q} --out {output.scores} "
         "--gpus {resources.gpu} > {log} 2>&1"

@@ -44,7 +44,7 @@ rule track:
     message:
         "Project the runs of {wildcards.table} into MLflow"
     shell:
-        "kd track --table {input.table} --results {params.results} --out {output} > {log} 2>&1"
+        "kd track --table {input.table:q} --results {params.results} --out {output} > {log} 2>&1"
 
 
 rule headline:

@@ -16,7 +16,7 @@ rule answer:
     message:
         "{wildcards.teacher} answers {wildcards.dataset}"
     shell:
-        "kd answer --spec {params.spec:q} --model {input.model} --data {input.data} "
+        "kd answer --spec {params.spec:q} --model {input.model:q} --data {input.data:q} "
         "--out {output.answers} --checkpoints {params.checkpoints} --gpus {resources.gpu} > {log} 2>&1"
 
 
@@ -41,7 +41,7 @@ rule extract:
     message:
         "Logits of {wildcards.teacher} on {wildcards.dataset}"
     shell:
-        "kd extract --spec {params.spec:q} --model {input.model} --answers {input.answers} "
+        "kd extract --spec {params.spec:q} --model {input.model:q} --answers {input.answers:q} "
         "--out {output.logits} --checkpoints {params.checkpoints} --gpus {resources.gpu} > {log} 2>&1"
 
 

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from kd.audit.chain import Artifact
 from kd.audit.findings import Finding, Status
+from kd.audit.places import CHART
 from kd.audit.scope import Scope
 from kd.tables.cells import Line
 
@@ -106,6 +107,8 @@ class Voice:
         folder = f"results/{self.scope.results.name}/{artifact.folder}"
         if artifact.stage == "data":
             return folder
+        if artifact.stage == "chart":
+            return f"{folder}/{artifact.name.removesuffix(CHART)}.svg"
         if artifact.folder == "tables":
             return f"{folder}/{artifact.name}.csv"
         known = {

@@ -96,8 +96,18 @@ def _table(voice: Voice, view: TableView) -> Iterator[Finding]:
             "not applicable", "table made again", view.artifact, f"no table to make: {view.problem}"
         )
         return
+    recorded = view.artifact.context.get("paths", {}).get("published")
+    published = find_outside(voice.scope, recorded) if recorded else None
+    if recorded and published is None:
+        yield voice.about(
+            "not applicable",
+            "table made again",
+            view.artifact,
+            f"the published figures beside it ({Path(recorded).name}) are not here",
+        )
+        return
     try:
-        different = _remade(voice.scope, view)
+        different = _remade(voice.scope, view, published)
     except (KdError, KeyError, TypeError) as error:
         reason = _without_place(error, voice.scope)
         yield voice.about(
@@ -114,11 +124,9 @@ def _table(voice: Voice, view: TableView) -> Iterator[Finding]:
         )
 
 
-def _remade(scope: Scope, view: TableView) -> dict[str, str]:
+def _remade(scope: Scope, view: TableView, published: Path | None) -> dict[str, str]:
     """Files of a table that differ when it is written again, with the first difference."""
     assert view.spec is not None
-    recorded = view.artifact.context.get("paths", {}).get("published")
-    published = find_outside(scope, recorded) if recorded else None
     different = {}
     with TemporaryDirectory() as folder:
         write_table(view.spec, scope.results, Path(folder), published)

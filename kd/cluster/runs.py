@@ -9,6 +9,7 @@ training resumes from its checkpoint, so little is lost.
 import json
 import os
 import re
+import shutil
 import socket
 import sys
 import time
@@ -94,6 +95,14 @@ def cancel_orphans() -> None:
     """
     gone = {run.id: run for run in noted_runs() if not run.is_alive()}
     if not gone:
+        return
+    if shutil.which("squeue") is None:
+        print(
+            "warning: a Snakemake that worked here with SLURM was killed, and there is no SLURM "
+            f"here to ask whether its jobs still run. If none does, delete {FOLDER}.",
+            file=sys.stderr,
+            flush=True,
+        )
         return
     jobs = slurm.unfinished_jobs(gone)
     elsewhere = [job for job in jobs if gone[job.name].host and not gone[job.name].is_here()]

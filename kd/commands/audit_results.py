@@ -138,8 +138,14 @@ def overrides(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ExperimentError(f"--config {pair}: no KEY=VALUE.")
+        try:
+            content = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ExperimentError(
+                f"--config {pair}: the value is no YAML. Quote it, and close its brackets."
+            ) from None
         if key != "experiment":
-            found[key] = yaml.safe_load(value)
+            found[key] = content
     return found
 
 

@@ -268,7 +268,7 @@ def track(
     tracked = run(
         results,
         scores,
-        experiment=results.name,
+        experiment=results.resolve().name,
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI"),
     )
     write_text(out, tracked.stamp())

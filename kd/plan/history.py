@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from kd.plan.work import Work, World, model_kind, work_of
 
 STAGES = ("data", "pretrain", "answer", "extract", "distill", "predict", "score")
+_DAMAGE = (OSError, ValueError, KeyError, TypeError)  # what reading a damaged manifest raises
 _LIMIT = 300  # manifests of one stage and experiment: more would not tell more
 
 
@@ -40,10 +42,8 @@ def _of_experiment(folder: Path) -> list[Measured]:
         found_at = folder.glob(f"**/{stage}.manifest.json")
         paths = sorted(path for path in found_at if "mlruns" not in path.parts)
         for path in paths[:: len(paths) // _LIMIT + 1]:
-            try:
+            with suppress(*_DAMAGE):
                 found.append(_measured(_read(path), path.relative_to(folder).as_posix(), world))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
     return found
 
 
@@ -55,9 +55,11 @@ def _read(path: Path) -> dict[str, Any]:
 def _world(folder: Path) -> World:
     kinds, splits = {}, {}
     for path in sorted(folder.glob("models/*/pretrain.manifest.json")):
-        kinds[path.parent.name] = model_kind(_read(path)["hashed"]["spec"]["model"])
+        with suppress(*_DAMAGE):
+            kinds[path.parent.name] = model_kind(_read(path)["hashed"]["spec"]["model"])
     for path in sorted(folder.glob("data/*/data.manifest.json")):
-        splits[path.parent.name] = _read(path)["notes"]["rows"]
+        with suppress(*_DAMAGE):
+            splits[path.parent.name] = _read(path)["notes"]["rows"]
     return World(kinds, splits)
 
 

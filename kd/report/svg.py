@@ -20,17 +20,23 @@ _ELEMENTS = {
     *("title", "metadata", "symbol", "mask"),
 }
 _INSIDE = ("#", "data:image/png;base64,")
+# XML passes over these; a page may see them end earlier, and what is in them begin.
+_HIDES = re.compile(r"<\?|<!\[CDATA\[|<!--(?:(?!-->).)*?[<>]", re.DOTALL)
+_DECLARATION = re.compile(r"^\s*<\?xml\b[^<>]*\?>")
 _LOADS = re.compile(r"url\(\s*['\"]?(?!#)|@import|javascript:|expression\(", re.IGNORECASE)
 
 
 def unsafe_part(text: str) -> str | None:
     """What in an svg file could run, or load something from elsewhere; None where nothing can.
 
-    The file is read as XML, so that no way of writing a tag can hide one. Pictures may lie in
-    the file itself, as `data:image/png`.
+    The file is read as XML, so that no way of writing a tag can hide one, but where XML and HTML
+    see different ends: such parts are refused. Pictures may lie in the file itself, as
+    `data:image/png`.
     """
     if "<!ENTITY" in text:
         return "an entity"
+    if _HIDES.search(_DECLARATION.sub("", text)):
+        return "a comment, an instruction or raw text that could hide a tag"
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:

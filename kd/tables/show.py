@@ -51,7 +51,7 @@ def print_table(path: Path) -> None:
 
 def open_console() -> Console:
     """A console on standard output, wide enough where that has no width of its own."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     return console

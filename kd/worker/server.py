@@ -127,20 +127,34 @@ class Worker:
         """The job, in the fork; None in this process."""
         known = bound(job.request.environment) == self._environment
         if not known or job.request.python != interpreter() or _threads() != 1:
-            connection.sendall(REFUSED)
-            connection.close()
-            return None
-        process = os.fork()
+            return self._refuse(connection)
+        try:
+            process = os.fork()
+        except OSError:  # no room for another process; the command tries by itself
+            return self._refuse(connection)
         if process == 0:
             connection.close()
             return job
-        fork = Fork(process, os.pidfd_open(process), connection)
+        try:
+            descriptor = os.pidfd_open(process)
+        except OSError:  # too many open files
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return self._refuse(connection)
+        fork = Fork(process, descriptor, connection)
         self._forks[process] = fork
         self._selector.register(fork.descriptor, selectors.EVENT_READ, fork)
         self._selector.register(connection, selectors.EVENT_READ, fork)
         with suppress(OSError):
             connection.sendall(ACCEPTED)
         return None
+
+    @staticmethod
+    def _refuse(connection: socket.socket) -> None:
+        """Let the command do its work itself."""
+        with suppress(OSError):  # it may be gone
+            connection.sendall(REFUSED)
+        connection.close()
 
     def _hear(self, fork: Fork, *, ended: bool) -> None:
         """The fork has ended, or its command has something to say."""

@@ -70,6 +70,7 @@ def test_a_failure_exits_with_1_and_a_warning_only_if_strict(kd, spoilt):
         (["table", TABLE, "--repeat", "1", "--from", "answer"], "Did you mean 'answers'?"),
         (["table", TABLE, "--pick", "cheap"], "Did you mean 'cheapest'?"),
         (["table", TABLE, "--config", "seeds"], "no KEY=VALUE"),
+        (["table", TABLE, "--config", "seeds=[0,2"], "close its brackets"),
         (["table", TABLE, "--config", "seedz=3"], "'seedz' is not a known key"),
     ],
 )

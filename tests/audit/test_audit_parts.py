@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from kd.audit import outputs
+from kd.audit import outputs, readme
 from kd.audit.chain import Chain
 from kd.audit.lock import deviations, installed_versions, read_lock
 from kd.audit.places import input_places, run_at, writer_of
@@ -121,6 +121,21 @@ def test_figures_are_read_below_their_comment(tmp_path):
     (figures,) = read_figures(page)
     assert figures.values == {"experiment": "micro", "table": "t"}
     assert (figures.headers, figures.rows) == (["dataset", "uld"], [["squad", "1.5"]])
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "right"),
+    [
+        ("78.1", 78.1, True),
+        ("78.1", None, False),
+        ("78.1 ± 0.3", None, False),
+        ("n/a", None, True),
+        ("–", None, True),
+        ("n/a", 78.1, False),
+    ],
+)
+def test_a_figure_is_right_only_if_it_was_compared(text, value, right):
+    assert readme._agrees(text, value, None) is right
 
 
 def test_a_dry_run_is_read_job_by_job():

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kd.audit.checks import currency
+from kd.audit.notes import CURRENCY
 from kd.audit.page import render_page
 from kd.audit.places import STAGES
 from kd.audit.results import audit_results
@@ -19,7 +21,7 @@ from kd.provenance.canonical import file_digest
 from tests.audit.fabrication import ROOT, Plan, World, fabricate
 from tests.audit.mutations import audit, audit_whole
 from tests.audit.small_files import DATASET
-from tests.audit.tampering import replace_text
+from tests.audit.tampering import change_experiment, edit_context, replace_text
 
 # This environment's own state, which no result can help.
 OF_THE_ENVIRONMENT = {"installed versions", "recorded versions"}
@@ -108,6 +110,38 @@ def test_figures_of_another_kind_of_machine_are_compared_with_tolerance(spoilt):
     (problem,) = problems(audit(spoilt))
     assert "1 figure of 4 not as within 5 points, on another machine" in problem
     assert audit(spoilt).exit_code() == 0
+
+
+def test_code_that_is_not_here_any_more_is_not_said_to_be_the_same(clean, monkeypatch):
+    known = currency.code_now
+    monkeypatch.setattr(
+        currency, "code_now", lambda one: None if one.stage == "distill" else known(one)
+    )
+    report, scope = audit_results(
+        table_target(clean.results / "tables" / "table2.csv"), settings(clean)
+    )
+    said = {
+        one.status: one.evidence
+        for one in report.findings
+        if (one.check, one.rule) == (CURRENCY, "code")
+    }
+    others = sum(one.stage != "distill" for one in scope.artifacts)
+    assert "is not here any more" in said["warn"]
+    assert said["pass"].startswith(f"{others} artifacts made by the code of today")
+
+
+def test_a_damaged_chart_is_made_again_under_its_own_name(spoilt):
+    (spoilt.results / "tables" / "table2.svg").write_text("<svg/>")
+    (found,) = (one for one in audit(spoilt).findings if one.subject == "tables/table2.chart")
+    assert found.next_command == "snakemake --force results/tiny/tables/table2.svg"
+
+
+def test_a_run_that_is_declared_no_more_is_said_to_be(spoilt):
+    change_experiment(methods={"teacher_text": {"loss": "none"}}, claims={})(spoilt)
+    report, _ = audit_results(
+        run_target(spoilt.results / "runs/squad/llama/opt/uld/f100/s1"), settings(spoilt)
+    )
+    assert any("declares nothing like it any more" in problem for problem in problems(report))
 
 
 def test_what_is_not_there_is_not_applicable(clean):
@@ -212,3 +246,11 @@ def test_a_fetched_model_is_a_part_of_an_experiment(tmp_path):
     folder.mkdir(parents=True)
     (folder / "model.manifest.json").write_text("{}")
     assert run_target(folder) == Target("run", tmp_path / "paper", "hub/opt")
+
+
+def test_a_table_whose_published_figures_are_not_here_is_not_made_again(spoilt):
+    paths = {"published": "/elsewhere/published/theirs.csv"}
+    edit_context("tables/table2", paths=paths)(spoilt)
+    (found,) = (one for one in audit(spoilt).findings if one.rule == "table made again")
+    assert found.status == "not applicable"
+    assert "(theirs.csv) are not here" in found.evidence

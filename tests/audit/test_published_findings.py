@@ -221,6 +221,15 @@ def test_a_gain_within_chance_is_said_to_be(archive):
     assert "within chance" in finding.evidence
 
 
+@pytest.mark.parametrize("rows", [1, 2, 11])
+def test_of_few_rows_nothing_is_said(archive, rows):
+    for folder, wrong in ((TEACHERS, 5), (TEXT, 2), (ULD, 4)):
+        publish(archive, folder, answers(rows, wrong), shots=0)
+    finding = only(audit(archive), "significance")
+    assert finding.status == "not applicable"
+    assert "12 of them or more" in finding.evidence
+
+
 def test_a_loss_is_said_to_be(archive):
     publish(archive, TEXT, answers(60, 4, offset=1))
     publish(archive, ULD, answers(60, 2))

@@ -103,6 +103,14 @@ def test_a_damaged_note_still_names_its_run(commands):
     assert cancelled() == ["7"]
 
 
+def test_where_there_is_no_slurm_a_left_note_is_a_warning(commands, monkeypatch, capsys):
+    file = note("gone", DEAD)
+    monkeypatch.setenv("PATH", "")
+    runs.cancel_orphans()
+    assert file.exists()
+    assert f"delete {runs.FOLDER}" in capsys.readouterr().err
+
+
 def test_a_silent_controller_is_a_refusal(commands):
     note("gone", DEAD)
     commands(

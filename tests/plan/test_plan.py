@@ -141,6 +141,9 @@ def test_history_is_read_from_manifests_and_damaged_ones_are_passed_over(tmp_pat
     _manifest(folder / "models/opt", "pretrain", {"model": micro}, {"seconds": 9, "cpu_seconds": 7})
     _manifest(folder / "native/squad/opt/eval/squad", "predict", {}, {"seconds": 2.0})
     (folder / "native/squad/opt/eval/squad/score.manifest.json").write_text("{")
+    for place in ("data/qed/data.manifest.json", "models/bloom/pretrain.manifest.json"):
+        (folder / place).parent.mkdir()
+        (folder / place).write_text("{")
     assert read_history(tmp_path) == [
         Measured(Work("data", 140), 3.0),
         Measured(Work("pretrain", 50, ("opt/tiny/300",)), 7.0),

@@ -195,11 +195,22 @@ def test_a_chart_with_a_script_is_refused_even_with_a_manifest(world):
         ("<g style='fill:url(http://x)'/>", "loads something"),
         ("<style>@import 'x'</style>", "a style that loads"),
         ("<g>", "no svg"),
+        # Comments, instructions and raw text that end earlier for HTML than for XML.
+        ("<!--><script>x</script>-->", "could hide a tag"),
+        ("<!-- --!><script>x</script>-->", "could hide a tag"),
+        ("<?x ><script>x</script>?>", "could hide a tag"),
+        ("<title><![CDATA[><script>x</script>]]></title>", "could hide a tag"),
     ],
 )
 def test_what_no_chart_holds_is_found(body, found):
     names = "xmlns='http://www.w3.org/2000/svg' xmlns:xlink='http://www.w3.org/1999/xlink'"
     assert found in (unsafe_part(f"<svg {names}>{body}</svg>") or "")
+
+
+def test_a_comment_before_the_chart_may_not_hold_another():
+    svg = "<svg xmlns='http://www.w3.org/2000/svg'><!-- made by a library --></svg>"
+    assert unsafe_part(f"<?xml version='1.0'?>{svg}") is None
+    assert unsafe_part(f"<!-- <svg viewBox='0 0 1 1'> -->{svg}") is not None
 
 
 def test_five_thousand_runs_stay_readable(world):

@@ -1,5 +1,6 @@
 """A worker's forks are the commands that they stand for: same code, streams, signals and status."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,7 +15,8 @@ import pytest
 
 import kd
 from kd.interruption import EXIT_STATUS
-from kd.worker.protocol import ACCEPTED, address, receive_request
+from kd.worker import server
+from kd.worker.protocol import ACCEPTED, REFUSED, Request, address, receive_request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets and pidfds")
 BAD_SPEC = ["predict", "--spec", "{}", "--model", "m", "--data", "d", "--out", "o"]
@@ -183,3 +185,30 @@ def test_a_command_does_not_run_itself_when_its_worker_ends_on_a_signal(owner):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.strip() == "kd: error: the worker was killed, and this job with it."
+
+
+@pytest.mark.parametrize("fails", ["fork", "pidfd_open"])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_command_that_cannot_be_served_is_told_so(monkeypatch, fails, gone):
+    """And the worker goes on, with all that it serves."""
+
+    def refused(*_: object) -> int:
+        raise OSError(errno.EAGAIN, "no room")
+
+    request = Request.of_this_process()._replace(python=server.interpreter())
+    worker = server.Worker(
+        os.pidfd_open(os.getpid()), socket.socket(socket.AF_UNIX), request.environment
+    )
+    child = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setattr(os, "fork", lambda: child.pid)
+    monkeypatch.setattr(os, fails, refused)
+    monkeypatch.setattr(server, "_threads", lambda: 1)
+    ours, theirs = socket.socketpair()
+    if gone:
+        theirs.close()
+    assert worker._fork(server.Job(request, []), ours) is None
+    assert gone or theirs.recv(1) == REFUSED
+    assert (fails == "pidfd_open") == (child.pid not in _processes())
+    worker.close()
+    child.kill()
+    child.wait()

@@ -6,6 +6,7 @@ from itertools import chain as joined
 
 from kd.audit.chain import Artifact
 from kd.audit.differences import code_difference, spec_differences
+from kd.audit.expected import code_now
 from kd.audit.findings import Finding
 from kd.audit.notes import CURRENCY, Voice, counted, short, some
 from kd.audit.scope import Scope
@@ -59,18 +60,29 @@ def _specifications(voice: Voice) -> Iterator[Finding]:
             then=voice.make_all(),
             numbers={"field": change.field, "recorded": change.recorded, "now": change.now},
         )
-    if not changes:
+    compared = len(scope.artifacts) - len(undeclared)
+    if scope.target.kind == "run" and undeclared:  # elsewhere completeness (C) says so
+        yield voice.say(
+            "warn",
+            "specification",
+            some(undeclared),
+            f"'{scope.experiment.name}' declares nothing like it any more",
+        )
+    if not changes and compared:
         yield voice.passed(
             "specification",
-            f"{counted(len(scope.artifacts) - len(undeclared), 'specification')} equal to what "
+            f"{counted(compared, 'specification')} equal to what "
             f"'{scope.experiment.name}' says now",
         )
 
 
 def _code(voice: Voice) -> Iterator[Finding]:
     stale: dict[tuple[str, str, str, str], list[Artifact]] = {}
-    compared = 0
+    compared, unknown = 0, []
     for artifact in voice.scope.artifacts:
+        if artifact.content and code_now(artifact) is None:
+            unknown.append(artifact)
+            continue
         found = code_difference(artifact)
         compared += bool(artifact.content)
         if found is not None:
@@ -88,7 +100,15 @@ def _code(voice: Voice) -> Iterator[Finding]:
             artifacts=artifacts,
             then=voice.make_all(),
         )
-    if not stale:
+    if unknown:
+        yield voice.say(
+            "warn",
+            "code",
+            _subject(unknown),
+            "the code that made it is not here any more, so that it cannot be compared",
+            artifacts=unknown,
+        )
+    if compared and not stale:
         yield voice.passed("code", f"{counted(compared, 'artifact')} made by the code of today")
 
 

@@ -65,9 +65,13 @@ def check_significance(compared: Sequence[Comparison], protocol: Protocol) -> It
             if first.predictions is None or second.predictions is None:
                 told = "Cannot be tested: predictions of both methods are needed."
                 yield finding("significance", subject, "not applicable", told)
-            elif first.predictions.keys != second.predictions.keys or first.tested == 1:
+            elif (
+                first.predictions.keys != second.predictions.keys
+                or (first.tested or 0) < statistics.FEWEST_EXAMPLES
+            ):
                 told = (
-                    "Cannot be tested: the predictions are not of the same rows, several of them."
+                    "Cannot be tested: the predictions are not of the same rows, "
+                    f"{statistics.FEWEST_EXAMPLES} of them or more."
                 )
                 yield finding("significance", subject, "not applicable", told)
             else:
